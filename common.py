@@ -1,0 +1,329 @@
+"""What all four scripts share: the protocol's words, arguments, addresses, safe text and typed lines.
+
+Nothing here knows TCP from UDP, or a server from a client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any, Callable, NoReturn
+
+try:
+    import readline
+except ImportError:  # Windows, and a Python built without it
+    readline = None  # type: ignore[assignment]
+try:
+    import termios
+except ImportError:  # Windows
+    termios = None  # type: ignore[assignment]
+
+VERSION = "1.0"
+
+TERMINATE = b"terminate"
+EXIT = b"exit"
+WORDS = frozenset((TERMINATE, EXIT))
+CONFIRMATION = b"Message received: "
+SHUTTING_DOWN = b"Server shutting down..."
+TOO_LONG = b"Error: message longer than %d bytes"
+FULL = b"Error: the server is full (%d clients)"
+NOT_OBEYED = b"Error: 'exit' is not obeyed from %s"
+REFUSALS = tuple(reply.partition(b"%")[0] for reply in (TOO_LONG, FULL, NOT_OBEYED))
+OWN_REPLIES = (CONFIRMATION, SHUTTING_DOWN, *REFUSALS)
+"""How whatever a server says of itself begins."""
+
+MAX_DATAGRAM = 65507
+"""Bytes of payload in the largest UDP datagram over IPv4: 65535 less the IP and UDP headers (RFC 768, RFC 791)."""
+RECEIVE_SIZE = 32768
+"""Bytes read from a stream at once."""
+
+Address = tuple[Any, ...]
+"""A socket address as the socket module gives it: host, port and, for IPv6, flow and scope."""
+
+
+# The command line
+
+
+class Failure(Exception):
+    """What keeps a script from going on, told in one line to the person who runs it: what failed, where, what to do."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def __init__(self, description: str, examples: str) -> None:
+        super().__init__(description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (--help shows how to use it)\n")
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return an argument type that takes the whole numbers from `least` to `most`."""
+
+    def convert(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or int(text) < least or (most is not None and int(text) > most):
+            limits = f"from {least} to {most}" if most is not None else f"of at least {least}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
+        return int(text)
+
+    return convert
+
+
+def seconds(text: str) -> float:
+    """Convert an argument to a number of seconds above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run a script and exit with its code: 1 after a Failure, 130 after Ctrl-C; never a traceback for either."""
+    try:
+        code = main()
+    except Failure as failure:
+        report(str(failure))
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def reason(error: OSError) -> str:
+    """Return what an error is, in words."""
+    return error.strerror or str(error)
+
+
+def report(problem: str) -> None:
+    """Print a problem as one line on standard error, where there is one."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):  # nobody is left to be told
+            print(f"{os.path.basename(sys.argv[0])}: error: {problem}", file=sys.stderr, flush=True)
+
+
+# Addresses
+
+
+def resolve(host: str, port: int, kind: socket.SocketKind) -> list[tuple[socket.AddressFamily, Address]]:
+    """Return every (family, address) that a host's name and a port stand for, in the system's order of preference.
+
+    Raises Failure when there is none.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=kind)
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
+        raise Failure(f"cannot find host {visible(host)}: {reason}; check the name or give its address") from error
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def plain_host(host: str) -> str:
+    """Return an IPv4 address that an IPv6 socket shows as `::ffff:a.b.c.d` as plain IPv4, any other as it is."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
+
+
+def show_address(address: Address) -> str:
+    """Return an address as people write it: `127.0.0.1:9000` or `[::1]:9000`."""
+    host = plain_host(address[0])
+    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+
+
+# Text
+
+
+def without_ending(message: bytes) -> bytes:
+    """Return a message without the line ending at its end."""
+    if message.endswith(b"\n"):
+        message = message[:-1]
+    return message[:-1] if message.endswith(b"\r") else message
+
+
+def visible(text: bytes | str) -> str:
+    r"""Return text with everything that could move a cursor, hide or reorder text escaped, as in `\\x1b`."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join([char if char.isprintable() or char in HARMLESS else escaped(char) for char in text])
+
+
+HARMLESS = "\u00a0\u3000\u200c\u200d"
+"""Spaces, and the joiners inside emoji and words, which str.isprintable() counts with the control characters."""
+
+
+def escaped(char: str) -> str:
+    """Return a character as its escape sequence."""
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def split_lines(unfinished: bytes | bytearray, data: bytes) -> tuple[list[bytes], bytes | bytearray]:
+    """Split what a stream brought into its finished lines, without their LF, and what is unfinished after them.
+
+    `unfinished` is what the call before returned; b"" at the start. Only `data` is searched and the unfinished line
+    grows in place, so a line costs O(n) in however many pieces it arrives.
+    """
+    lines = data.split(b"\n")
+    if unfinished:
+        unfinished += lines[0]
+        if len(lines) == 1:
+            return [], unfinished
+        lines[0] = bytes(unfinished)
+    last = lines.pop()
+    return lines, bytearray(last) if last else b""
+
+
+# Typed lines
+
+
+class TypedLines:
+    """Lines that a person types or a program pipes in, as a socket that a selector can wait for.
+
+    A daemon thread copies standard input into the socket, since selectors take no files, and on Windows no terminals
+    either. It holds no lock of Python's while it waits (it reads the descriptor, not `sys.stdin`), so the program can
+    end at any time.
+
+    Where a person types, `input()` and readline edit the line. Each line is one row that scrolls sideways, so that
+    `show_above` can erase it, print above it, and have readline draw it again.
+    """
+
+    ERASE_ROW = b"\r\x1b[K"
+
+    def __init__(self, prompt: str = "") -> None:
+        self.socket, self._feed = socket.socketpair()
+        self.socket.setblocking(False)
+        self.typed = sys.stdin is not None and sys.stdin.isatty()
+        self.edited = self.typed and sys.stdout is not None and sys.stdout.isatty()
+        self._prompt = prompt
+        self._unfinished: bytes | bytearray = b""
+        self._turn = threading.Semaphore(0)
+        self._redraw_due = False
+        self._hook: Any = None
+        self._terminal = termios.tcgetattr(0) if self.typed and termios else None
+        if hasattr(signal, "SIGTTIN"):
+            signal.signal(signal.SIGTTIN, signal.SIG_IGN)  # a job in the background gets an error instead of a stop
+        if self.edited:
+            sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+            self._set_up_readline()
+        self._thread = threading.Thread(target=self._copy, name="typed lines", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def read(self) -> list[bytes] | None:
+        """Return the lines that are there, without their endings; None once the input has ended."""
+        try:
+            data = self.socket.recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            return []
+        lines, self._unfinished = split_lines(self._unfinished, data)
+        if not data:
+            if not self._unfinished:
+                return None
+            lines, self._unfinished = [bytes(self._unfinished)], b""
+        return [line[:-1] if line.endswith(b"\r") else line for line in lines]
+
+    def ask(self) -> None:
+        """Prompt for the next line, where a person types. Wanted once at the start and once for each line."""
+        self._turn.release()
+
+    def show_above(self, output: Callable[[bytes], object], text: bytes) -> None:
+        """Write whole lines so that a half-typed line stays whole, below them."""
+        output(self.ERASE_ROW + text if self.edited else text)
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Bring back the prompt and the half-typed line after something was written over them."""
+        if not self.edited or not self._thread.is_alive():
+            return
+        if self._hook:
+            self._redraw_due = True
+            signal.pthread_kill(self._thread.ident or 0, signal.SIGWINCH)  # ends readline's wait, so the hook runs
+        else:
+            typed = readline.get_line_buffer() if readline else ""
+            os.write(1, (self._prompt + typed).encode(errors="replace"))
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.edited:
+            self.edited = False
+            if self._hook:
+                self._hook.value = None
+            os.write(1, self.ERASE_ROW)
+        if self._terminal and not in_background():
+            termios.tcsetattr(0, termios.TCSANOW, self._terminal)
+
+    def _copy(self) -> None:
+        try:
+            while True:
+                data = self._next()
+                if not data:
+                    break
+                self._feed.sendall(data)
+        except OSError:  # the program ends
+            return
+        self._feed.close()
+
+    def _next(self) -> bytes:
+        while sys.stdin is not None:
+            while self.typed and in_background():
+                time.sleep(0.5)  # nothing tells a program that it is in the foreground again
+            try:
+                if not self.edited:
+                    return os.read(0, RECEIVE_SIZE)
+                self._turn.acquire()
+                return (input(self._prompt) + "\n").encode(errors="surrogateescape")
+            except (EOFError, OSError):
+                if not (self.typed and in_background()):
+                    break
+                self._turn.release()
+        return b""
+
+    def _set_up_readline(self) -> None:
+        """Keep the typed line in one row, and have readline call back when that row is to be drawn again.
+
+        Python's readline module can not force a redraw, and only the thread inside `input()` may do it. So the hook
+        that Python calls there while it waits (PyOS_InputHook, "Initialization" in the Python/C manual) calls
+        readline's rl_forced_update_display().
+        """
+        if not readline or "libedit" in (readline.__doc__ or ""):
+            return
+        readline.parse_and_bind("set horizontal-scroll-mode on")
+        readline.parse_and_bind("set enable-bracketed-paste off")  # it would outlive the program
+        try:
+            import ctypes
+
+            library = ctypes.PyDLL(getattr(readline, "__file__", None))
+            force_redraw = library.rl_forced_update_display
+            hook = ctypes.c_void_p.in_dll(ctypes.pythonapi, "PyOS_InputHook")
+        except (ImportError, OSError, AttributeError, ValueError):
+            return  # redraw() then writes the line itself
+
+        def redraw_if_due() -> int:
+            if self._redraw_due:
+                self._redraw_due = False
+                force_redraw()
+            return 0
+
+        self._callback = ctypes.CFUNCTYPE(ctypes.c_int)(redraw_if_due)
+        hook.value = ctypes.cast(self._callback, ctypes.c_void_p).value
+        self._hook = hook
+
+
+def in_background() -> bool:
+    """Tell whether another job owns the terminal, so that reading from it would stop this one."""
+    try:
+        return os.tcgetpgrp(0) != os.getpgrp()
+    except (OSError, AttributeError):  # no job control here
+        return False

@@ -1,0 +1,465 @@
+"""What the two clients share: what is still unanswered, and the session around it.
+
+`Ledger` is the bookkeeping, and touches no socket. `Channel` is one way to a server; each client has its own kind.
+`Session` is the loop around the channels and the typed lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import os
+import select
+import selectors
+import signal
+import socket
+import sys
+import time
+
+from common import (
+    CONFIRMATION,
+    EXIT,
+    NOT_OBEYED,
+    REFUSALS,
+    SHUTTING_DOWN,
+    TERMINATE,
+    WORDS,
+    Failure,
+    Parser,
+    TypedLines,
+    reason,
+    report,
+    seconds,
+    visible,
+    whole_number,
+    without_ending,
+)
+
+NAMED = 3
+"""How many unconfirmed messages are named when a session ends."""
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments that both clients take."""
+    parser.add_argument("host", metavar="HOST", help="the server's address or name")
+    parser.add_argument("port", metavar="PORT", type=whole_number(1, 65535), help="the server's port")
+    add = parser.add_argument_group("messages").add_argument
+    add("-m", "--message", metavar="TEXT", action="append", help="send TEXT, wait for its reply, end; repeatable")
+    add("--timeout", metavar="SECONDS", type=seconds, default=5.0, help="wait so long for a connection or a reply (5)")
+    add("--no-reply", action="store_true", help="expect no replies, as from a server with --reply none")
+    add("--stats", action="store_true", help="print the summary at the end in any case")
+
+
+class Ledger:
+    """Which messages were sent, which of them are confirmed, and how long that took."""
+
+    def __init__(self, repeated: int | None = None) -> None:
+        """Expect confirmations to repeat only the first `repeated` bytes of a message; None: all of it."""
+        self.sent = 0
+        self.confirmed = 0
+        self.waiting_bytes = 0
+        self.shortest_time = float("inf")
+        self.longest_time = self.total_time = 0.0
+        self._repeated = repeated
+        self._waiting: dict[int, tuple[bytes, float]] = {}
+        self._numbers: dict[bytes, list[int]] = {}
+        self._refused = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many messages are neither confirmed nor given up."""
+        return len(self._waiting)
+
+    @property
+    def due(self) -> int:
+        """How many replies are still to come: for a refused message nothing more is."""
+        return len(self._waiting) - self._refused
+
+    def add(self, messages: list[bytes], now: float) -> None:
+        """Note messages as sent at `now`, in seconds."""
+        waiting, numbers, repeated = self._waiting, self._numbers, self._repeated
+        for number, message in enumerate(messages, self.sent):
+            waiting[number] = message, now
+            numbers.setdefault(message[:repeated], []).append(number)
+        self.sent += len(messages)
+        self.waiting_bytes += sum(map(len, messages))
+
+    def take(self, replies: list[bytes], now: float) -> None:
+        """Note what came at `now`: each reply answers the oldest waiting message whose confirmation or echo it is.
+
+        Any other line counts for nothing, except a refusal, which tells that one reply less is to come. Which message
+        it refused is not said, and a person may have typed it: so none is struck off for it.
+        """
+        for reply in replies:
+            numbers = self._numbers.get(reply[: self._repeated])  # an echo
+            if reply.startswith(CONFIRMATION):
+                confirmed = self._numbers.get(reply[len(CONFIRMATION) :])
+                if confirmed and not (numbers and numbers[0] < confirmed[0]):
+                    numbers = confirmed
+            if numbers:
+                self._confirm(numbers[0], now)
+            elif reply.startswith(REFUSALS):
+                self._refused = min(self._refused + 1, len(self._waiting))
+
+    def oldest(self) -> float:
+        """Return when the oldest waiting message was sent, in seconds; infinity if none is waiting."""
+        for _, sent_at in self._waiting.values():
+            return sent_at
+        return float("inf")
+
+    def unanswered(self) -> list[bytes]:
+        """Return the waiting messages, oldest first."""
+        return [message for message, _ in self._waiting.values()]
+
+    def give_up(self, before: float) -> list[bytes]:
+        """Stop waiting for messages that were sent before `before`; return them."""
+        old = [number for number, (_, sent_at) in self._waiting.items() if sent_at < before]
+        return [self._strike(number)[0] for number in old]
+
+    def _strike(self, number: int) -> tuple[bytes, float]:
+        message, sent_at = self._waiting.pop(number)
+        self.waiting_bytes -= len(message)
+        self._refused = min(self._refused, len(self._waiting))
+        key = message[: self._repeated]
+        numbers = self._numbers[key]
+        numbers.remove(number)
+        if not numbers:
+            del self._numbers[key]
+        return message, sent_at
+
+    def _confirm(self, number: int, now: float) -> None:
+        _, sent_at = self._strike(number)
+        self.confirmed += 1
+        took = now - sent_at
+        self.total_time += took
+        self.shortest_time = min(self.shortest_time, took)
+        self.longest_time = max(self.longest_time, took)
+
+
+def summary(ledgers: list[Ledger], no_reply: bool) -> str:
+    """Return the numbers of messages and, if any is confirmed, the round-trip times."""
+    sent = sum(ledger.sent for ledger in ledgers)
+    if no_reply:
+        return f"{sent} sent, no replies expected"
+    confirmed = sum(ledger.confirmed for ledger in ledgers)
+    text = f"{sent} sent, {confirmed} confirmed, {sent - confirmed} lost"
+    if confirmed:
+        shortest = min(ledger.shortest_time for ledger in ledgers)
+        mean = sum(ledger.total_time for ledger in ledgers) / confirmed
+        longest = max(ledger.longest_time for ledger in ledgers)
+        text += f"; round trip min/avg/max {shortest * 1000:.2f}/{mean * 1000:.2f}/{longest * 1000:.2f} ms"
+    return text
+
+
+class Channel:
+    """A way to a server: a socket, and the ledger of what went over it."""
+
+    protocol = "?"
+    longest = sys.maxsize
+    """Bytes in the longest message."""
+    takes_lines = False
+    """Whether a line feed ends a message."""
+    loses = False
+    """Whether messages may get lost one by one; if not, a missing reply means that the server is stuck."""
+    window = 0
+    """How many messages may wait for their replies at once."""
+    window_bytes = 0
+    """How many bytes of messages may."""
+
+    def __init__(self, connected: socket.socket, peer: str, ledger: Ledger) -> None:
+        self.socket = connected
+        self.peer = peer
+        self.ledger = ledger
+        self.active_at = time.monotonic()
+        self.exiting = False
+        self.told_goodbye = False
+        self.ended = False
+
+    def send(self, messages: list[bytes]) -> None:
+        """Send messages, or keep what there is no room for. Raises Failure."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Send what was kept. Raises Failure."""
+        raise NotImplementedError
+
+    def unsent(self) -> int:
+        """Return how many bytes are kept."""
+        raise NotImplementedError
+
+    def read(self) -> tuple[bytes, list[bytes]]:
+        """Return what has arrived, as it is to be written to a file, and the replies in it; set `ended` at the end.
+
+        Raises Failure.
+        """
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Tell the server that nothing more comes; set `ended` if nothing more can come from it either."""
+        raise NotImplementedError
+
+    def room(self) -> int:
+        """Return how many more messages may be sent now."""
+        if self.unsent() or self.ledger.waiting_bytes >= self.window_bytes:
+            return 0
+        return self.window - self.ledger.waiting
+
+
+class Session:
+    """A conversation over one channel or more: typed lines go out, replies come in, every message is accounted for."""
+
+    def __init__(self, options: argparse.Namespace, channels: list[Channel]) -> None:
+        self._timeout: float = options.timeout
+        self._no_reply: bool = options.no_reply
+        self._stats: bool = options.stats
+        self._channels = channels
+        self._typed = TypedLines("You: ")
+        self._one_shot = bool(options.message)
+        self._interactive = self._typed.typed and not self._one_shot
+        self._edited = self._typed.edited and not self._one_shot
+        self._lines = collections.deque(os.fsencode(text) for text in options.message or [])
+        if any(channel.takes_lines for channel in channels):
+            self._lines = collections.deque(line for text in self._lines for line in text.split(b"\n"))
+        self._input_over = self._one_shot
+        self._takes_input = False
+        self._word = b""
+        self._closing = False
+        self._stuck = False
+        self._failed = False
+        self._problems: list[str] = []
+        self._lost = 0
+        self._lost_names: list[str] = []
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[Channel, tuple[socket.socket, int]] = {}
+
+    def run(self, greeting: str) -> int:
+        """Hold the conversation; return the exit code."""
+        if hasattr(signal, "SIGTERM"):
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        try:
+            if not self._one_shot:
+                self._say(f"{greeting} Type a message; 'terminate' ends this client, 'exit' also stops the server.")
+                self._typed.start()
+                self._listen_to_input(True)
+                self._typed.ask()
+            self._send_lines()
+            while not self._is_over():
+                self._wait()
+        except Failure as failure:
+            self._problems.append(str(failure))
+        finally:
+            self._account()
+        return 1 if self._failed or self._problems else 0
+
+    def _wait(self) -> None:
+        """Wait until something arrives, may be sent, or is late; and take care of it."""
+        now = time.monotonic()
+        wait = 1.0
+        for channel in self._channels:
+            self._watch(channel)
+            wait = min(wait, self._late_at(channel) - now)
+        for key, events in self._selector.select(max(wait, 0)):
+            if key.data is None:
+                self._take_typed()
+            else:
+                if events & selectors.EVENT_WRITE:
+                    key.data.flush()
+                if events & selectors.EVENT_READ:
+                    self._receive(key.data)
+        self._send_lines()
+        self._give_up_late(time.monotonic())
+
+    def _take_typed(self) -> None:
+        lines = self._typed.read()
+        if lines is None:
+            self._input_over = True
+        self._lines.extend(lines or ())
+        self._listen_to_input(not self._input_over and not self._lines)
+
+    def _send_lines(self) -> None:
+        """Send typed lines as far as there is room for more unanswered messages; then ask for more."""
+        while self._lines and not self._word:
+            channel = self._choose()
+            room = (0 if channel.unsent() else channel.window) if self._no_reply else channel.room()
+            if room <= 0:
+                return
+            self._send(channel, room if len(self._channels) == 1 else 1)
+        if not (self._input_over or self._word or self._takes_input or self._lines):
+            self._listen_to_input(True)
+            self._typed.ask()
+
+    def _send(self, channel: Channel, room: int) -> None:
+        messages: list[bytes] = []
+        while self._lines and len(messages) < room:
+            message = self._lines.popleft()
+            if message.strip() in WORDS:
+                self._word = message.strip()
+                break
+            if len(message) <= channel.longest:
+                messages.append(message)
+            else:
+                self._failed = True
+                self._complain(f"a message of {len(message)} bytes was not sent: {channel.longest} fit into a datagram")
+        if self._no_reply:
+            channel.ledger.sent += len(messages)
+        else:
+            channel.ledger.add(messages, time.monotonic())
+        if messages:
+            channel.send(messages)
+
+    def _receive(self, channel: Channel) -> None:
+        data, replies = channel.read()
+        now = channel.active_at = time.monotonic()
+        channel.ledger.take(replies, now)
+        channel.told_goodbye = channel.told_goodbye or SHUTTING_DOWN in replies
+        self._show(channel, data, replies)
+        if channel.exiting and any(reply.startswith(NOT_OBEYED) for reply in replies):
+            self._failed = True
+            self._word = b""
+            self._closing = channel.exiting = False
+        if channel.ended and not channel.told_goodbye and not self._closing:
+            raise Failure(f"connection closed by {channel.peer}")
+
+    def _is_over(self) -> bool:
+        """Take the steps that end the session, each when what comes before it is done; tell whether all are."""
+        channels = [channel for channel in self._channels if not channel.ended]
+        if not channels:
+            if not self._closing:
+                self._say("The server has shut down.")
+                self._failed = self._failed or bool(self._lines) or not (self._interactive or self._input_over)
+            return True
+        if self._stuck:
+            return True
+        if any(channel.unsent() or (channel.ledger.due and not self._no_reply) for channel in channels):
+            return False
+        if self._closing:
+            return self._word == TERMINATE
+        if self._word == TERMINATE:
+            self._closing = True
+            self._say("Terminating client.....")
+            for channel in channels:
+                channel.send([TERMINATE])
+        elif self._word == EXIT:
+            self._closing = True
+            for channel in channels:
+                channel.exiting = True
+                channel.send([EXIT])
+        elif self._input_over and not self._lines:
+            self._closing = True
+            if self._one_shot and not self._no_reply:
+                return True
+            for channel in channels:
+                channel.finish()
+        return False
+
+    def _choose(self) -> Channel:
+        channels = [channel for channel in self._channels if not channel.ended]
+        if len(channels) == 1:
+            return channels[0]
+        import random  # most clients have no choice, and start faster without
+
+        return random.choice(channels)
+
+    def _watch(self, channel: Channel) -> None:
+        """Have the selector wait for what a channel needs, also when its socket is another or it has ended."""
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.unsent() else 0)
+        watched, watched_events = self._watched.get(channel, (None, 0))
+        if watched is channel.socket and watched_events == events and not channel.ended:
+            return
+        if watched:
+            self._selector.unregister(watched)
+            del self._watched[channel]
+        if channel.ended:
+            channel.socket.close()
+        else:
+            self._selector.register(channel.socket, events, channel)
+            self._watched[channel] = channel.socket, events
+
+    def _listen_to_input(self, on: bool) -> None:
+        if on and not self._takes_input:
+            self._selector.register(self._typed.socket, selectors.EVENT_READ, None)
+        elif not on and self._takes_input:
+            self._selector.unregister(self._typed.socket)
+        self._takes_input = on
+
+    def _late_at(self, channel: Channel) -> float:
+        """Return when the next missing reply of a channel is late; infinity if none is due."""
+        if channel.ended:
+            return float("inf")
+        if channel.loses and not self._closing:
+            return channel.ledger.oldest() + self._timeout
+        due = self._closing or (channel.ledger.due and not self._no_reply)
+        return channel.active_at + self._timeout if due else float("inf")
+
+    def _give_up_late(self, now: float) -> None:
+        """Stop waiting for what is late: the message is lost, or the server is stuck."""
+        for channel in self._channels:
+            if now < self._late_at(channel):
+                continue
+            if channel.exiting:
+                raise Failure(f"no answer to 'exit' from {channel.peer} within {self._timeout:g} s")
+            self._stuck = self._closing or not (channel.loses or self._interactive)
+            lost = channel.ledger.give_up(now - self._timeout if channel.loses else now)
+            if self._interactive:
+                for message in lost:
+                    self._complain(f"no reply from {channel.peer} within {self._timeout:g} s: {visible(message)}")
+            self._note_lost(lost)
+
+    def _note_lost(self, messages: list[bytes]) -> None:
+        self._lost += len(messages)
+        self._lost_names += [visible(message[:80]) for message in messages[: NAMED - len(self._lost_names)]]
+
+    def _account(self) -> None:
+        """Leave the terminal as it was, and tell what became of the messages."""
+        self._typed.close()
+        for channel in self._channels:
+            self._note_lost(channel.ledger.give_up(float("inf")))
+            channel.socket.close()
+        if self._lost:
+            more = f", and {self._lost - NAMED} more" if self._lost > NAMED else ""
+            count = "1 message was" if self._lost == 1 else f"{self._lost} messages were"
+            peers = " or ".join(channel.peer for channel in self._channels)
+            self._problems.append(f"{count} not confirmed by {peers}: {', '.join(self._lost_names)}{more}")
+        if self._problems:
+            report("; ".join(self._problems))
+        if self._interactive or self._stats:
+            print(summary([channel.ledger for channel in self._channels], self._no_reply), file=sys.stderr)
+
+    def _show(self, channel: Channel, data: bytes, replies: list[bytes]) -> None:
+        if self._edited:
+            label = f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: "
+            text = "".join([f"{label}{visible(without_ending(reply))}\n" for reply in replies])
+            self._typed.show_above(write_out, text.encode(errors="backslashreplace"))
+        elif sys.stdout is not None and sys.stdout.isatty():
+            write_out("".join([f"{visible(without_ending(reply))}\n" for reply in replies]).encode())
+        else:
+            write_out(data)
+
+    def _say(self, text: str) -> None:
+        if self._interactive:
+            self._typed.show_above(write_error, text.encode(errors="backslashreplace") + b"\n")
+
+    def _complain(self, problem: str) -> None:
+        if self._edited:
+            os.write(1, TypedLines.ERASE_ROW)
+        report(problem)
+        self._typed.redraw()
+
+
+def write_out(data: bytes) -> None:
+    """Write all of `data` to standard output. Raises Failure."""
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[os.write(1, left) :]
+        except BlockingIOError:  # somebody else who has this file set it so
+            select.select([], [1], [])
+        except OSError as error:
+            raise Failure(f"cannot write the replies to standard output: {reason(error)}") from error
+
+
+def write_error(data: bytes) -> None:
+    """Write `data` to standard error, where there is one."""
+    with contextlib.suppress(OSError):
+        os.write(2, data)

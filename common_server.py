@@ -1,0 +1,412 @@
+"""What the two servers share: what is answered, kept and shown, and the loop.
+
+`Service` is the protocol: messages in, replies out. It touches no socket. A transport (tcp_server, udp_server) reads
+its sockets when `Loop` says so, hands the messages of its `Peer`s to the service, and sends what the service gives
+them. One pass of the loop reads whatever is ready, then decides, then shows and sends it all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import select
+import selectors
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Iterable
+from typing import Callable, Protocol
+
+from common import (
+    CONFIRMATION,
+    EXIT,
+    NOT_OBEYED,
+    SHUTTING_DOWN,
+    TERMINATE,
+    TOO_LONG,
+    WORDS,
+    Address,
+    Failure,
+    Parser,
+    TypedLines,
+    reason,
+    report,
+    show_address,
+    visible,
+    whole_number,
+    without_ending,
+)
+
+TICK = 1.0
+"""Seconds between two looks at what has run out of time."""
+STOP_WITHIN = 1.5
+"""Seconds that a stopping server gives its clients to read what they are owed."""
+
+
+class Peer:
+    """Somebody who talks to the server; each transport has its own kind."""
+
+    __slots__ = ("name",)
+    protocol = "?"
+    overlong_ends = False
+    """Whether a message over the limit ends the conversation."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def send(self, replies: list[bytes]) -> None:
+        """Send replies to what this peer said; each carries the part of its ending that the message had."""
+        raise NotImplementedError
+
+    def tell(self, lines: list[bytes]) -> None:
+        """Send what others say, lines without an ending; a peer who lags too far behind may be cut off."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """End the conversation, after all that was sent."""
+        raise NotImplementedError
+
+    def is_local(self) -> bool:
+        """Tell whether this peer is on the server's own machine."""
+        raise NotImplementedError
+
+
+class Transport(Protocol):
+    """One protocol's sockets, in one loop with the others'."""
+
+    def peers(self) -> Iterable[Peer]:
+        """Return those who are to hear what others say."""
+
+    def tick(self, now: float) -> None:
+        """End what has run out of time by `now`, a time of time.monotonic()."""
+
+    def stop(self) -> None:
+        """Take nothing more; end every conversation, after all that was sent."""
+
+    def stopped(self) -> bool:
+        """Tell whether all that was sent has left and every conversation has ended."""
+
+    def close(self) -> None:
+        """Close whatever is still open."""
+
+
+def add_arguments(parser: Parser, most: int, longest: int) -> None:
+    """Add the arguments that both servers take; messages may have `longest` bytes unless told, `most` at the most."""
+    parser.add_argument("port", metavar="PORT", type=whole_number(0, 65535), help="listen here; 0 takes a free port")
+    add = parser.add_argument_group("serving").add_argument
+    add("--host", metavar="ADDRESS", default="127.0.0.1", help="listen on this address (default: 127.0.0.1)")
+    add("--reply", choices=("confirm", "echo", "relay", "none"), default="confirm", help="what is sent back")
+    add("--exit-from", choices=("local", "anyone", "nobody"), default="local", help="whose 'exit' stops the server")
+    add("--max-message", metavar="BYTES", type=whole_number(1, most), default=longest, help="longest message taken")
+    add("--quiet", action="store_true", help="do not show each message")
+
+
+def is_own_address(host: str) -> bool:
+    """Tell whether an address is this machine's: only such a one can be bound."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
+class Record:
+    """What the server shows: a line an event, on standard output.
+
+    It never waits. What standard output does not take is kept, up to LIMIT bytes; what comes after that is counted
+    instead, and the count is shown once there is room again.
+    """
+
+    LIMIT = 1 << 20
+
+    def __init__(self, typed: TypedLines) -> None:
+        self._typed = typed
+        self._lines: list[str] = []
+        self._unwritten = bytearray()
+        self._dropped = 0
+        self._complained = False
+        self.line = self._lines.append
+        if sys.stdout is None:
+            self._output = -1
+            return
+        self._output = sys.stdout.fileno()
+        self._encoding = sys.stdout.encoding
+        mode = os.fstat(self._output).st_mode
+        self._may_wait = os.name == "posix" and (sys.stdout.isatty() or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+        if self._may_wait and sys.stdout.isatty():
+            # A description of its own, since O_NONBLOCK would also hold for whoever else writes to this terminal.
+            self._output = os.open(os.ttyname(self._output), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+
+    @property
+    def waits(self) -> bool:
+        """Whether something could not be shown yet."""
+        return bool(self._unwritten)
+
+    def flush(self) -> None:
+        """Write what there is, as far as that is possible at once."""
+        if self._lines:
+            self._add(self._lines)
+            self._lines.clear()
+        if self._unwritten:
+            self._write()
+        if self._dropped and not self._unwritten and not self._complained:
+            count, self._dropped = self._dropped, 0
+            self._add([f"[Server] {count} lines were not shown, since the output stood still."])
+            self._write()
+
+    def _add(self, lines: list[str]) -> None:
+        if self._output < 0:
+            return self._complain("it is closed")
+        if len(self._unwritten) > self.LIMIT:
+            self._dropped += len(lines)
+            return None
+        if self._typed.edited and not self._unwritten:
+            self._unwritten += TypedLines.ERASE_ROW
+        self._unwritten += ("\n".join(lines) + "\n").encode(self._encoding, "backslashreplace")
+        return None
+
+    def _write(self) -> None:
+        try:
+            while self._unwritten:
+                if not self._may_wait:
+                    size = len(self._unwritten)
+                elif select.select([], [self._output], [], 0)[1]:
+                    size = select.PIPE_BUF  # what a pipe takes without blocking once select() calls it writable
+                else:
+                    return
+                del self._unwritten[: os.write(self._output, self._unwritten[:size])]
+            self._complained = False
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._dropped += self._unwritten.count(b"\n")
+            self._unwritten.clear()
+            self._complain(reason(error))
+        self._typed.redraw()
+
+    def _complain(self, reason: str) -> None:
+        if not self._complained:
+            self._complained = True
+            report(f"cannot write to standard output: {reason}; serving goes on, without a record")
+
+
+class Service:
+    """The protocol of both servers: takes messages from peers, decides what each is, and answers at the end of a pass."""
+
+    def __init__(self, options: argparse.Namespace, record: Record) -> None:
+        self.record = record
+        self.transports: list[Transport] = []
+        self.stopping = False
+        self.reply: str = options.reply
+        self.max_message: int = options.max_message
+        self._exit_from: str = options.exit_from
+        self._quiet: bool = options.quiet
+        self._received: list[tuple[Peer, list[bytes], bytes | None]] = []
+        self._leaving: list[Peer] = []
+        self._exiting: set[Peer] = set()
+
+    def receive(self, peer: Peer, messages: list[bytes]) -> None:
+        """Take what a peer said, one message or more, each with the part of its ending that its replies repeat."""
+        if self.stopping:
+            peer.send([SHUTTING_DOWN + message[len(without_ending(message)) :] for message in messages])
+            return
+        if WORDS.isdisjoint(map(bytes.strip, messages)) and max(map(len, messages)) <= self.max_message:
+            self._received.append((peer, messages, None))
+            return
+        for message in messages:
+            text = without_ending(message)
+            word = text.strip()
+            if word == TERMINATE:
+                self._leaving.append(peer)
+                return
+            if word == EXIT:
+                self._take_exit(peer, message[len(text) :])
+            elif len(text) > self.max_message:
+                self._refuse(peer, TOO_LONG % self.max_message, message[len(text) :])
+                if peer.overlong_ends:
+                    self._leaving.append(peer)
+                    return
+            else:
+                self._received.append((peer, [message], None))
+
+    def leave(self, peer: Peer) -> None:
+        """End a conversation at the end of this pass, after its replies."""
+        self._leaving.append(peer)
+
+    def announce(self, protocol: str, address: str) -> None:
+        """Show where a transport listens."""
+        how = "Type a line to send it to every client, 'exit' to stop."
+        self.record.line(f"[{protocol} Server] Listening on {address}. {how}")
+
+    def show(self, peer: Peer, text: str) -> None:
+        """Show an event of a peer's protocol."""
+        self.record.line(f"[{peer.protocol} Server] {text}")
+
+    def type_line(self, line: bytes) -> None:
+        """Take a line that the person at the server typed."""
+        if line.strip() == EXIT:
+            self.record.line("[Server] Shutdown command typed. Stopping server...")
+            self.stop()
+        else:
+            self._tell_all([line])
+
+    def finish_pass(self) -> None:
+        """Show and answer all that was received since the last call."""
+        if not self._received and not self._leaving:
+            return
+        received, self._received = self._received, []
+        for peer, messages, answer in received:
+            if answer is not None:
+                peer.send([answer])
+                continue
+            if not self._quiet:
+                start = f"[{peer.protocol} Server] Received from {peer.name}: "
+                for message in messages:
+                    self.record.line(start + visible(without_ending(message)))
+            if self.reply == "echo":
+                peer.send(messages)
+            elif self.reply != "none":
+                peer.send([CONFIRMATION + message for message in messages])
+        if self.reply == "relay":
+            self._relay([(peer, messages) for peer, messages, answer in received if answer is None])
+        for peer in self._leaving:
+            peer.end()
+        self._leaving.clear()
+        if self._exiting:
+            self.stop()
+
+    def stop(self) -> None:
+        """Tell every client that the server shuts down, and end every conversation."""
+        if not self.stopping:
+            self.stopping = True
+            self._tell_all([SHUTTING_DOWN], self._exiting)
+            for transport in self.transports:
+                transport.stop()
+
+    def _take_exit(self, peer: Peer, ending: bytes) -> None:
+        if self._exit_from == "anyone" or (self._exit_from == "local" and peer.is_local()):
+            self.show(peer, f"Shutdown command received from {peer.name}. Stopping server...")
+            self._received.append((peer, [], SHUTTING_DOWN + ending))
+            self._exiting.add(peer)
+        else:
+            self._refuse(peer, NOT_OBEYED % peer.name.encode(), ending)
+
+    def _refuse(self, peer: Peer, refusal: bytes, ending: bytes) -> None:
+        self.show(peer, f"Sent to {peer.name}: {visible(refusal)}")
+        self._received.append((peer, [], refusal + ending))
+
+    def _relay(self, said: list[tuple[Peer, list[bytes]]]) -> None:
+        lines = [
+            (peer, peer.name.encode() + b": " + without_ending(message))
+            for peer, messages in said
+            for message in messages
+        ]
+        everything = [line for _, line in lines]
+        speakers = {peer for peer, _ in said}
+        self._tell_all(everything, speakers)
+        for peer in speakers:
+            from_others = [line for speaker, line in lines if speaker is not peer]
+            if from_others:
+                peer.tell(from_others)
+
+    def _tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
+        for transport in self.transports:
+            for peer in list(transport.peers()):
+                if peer not in except_for:
+                    peer.tell(lines)
+
+
+def listen_failure(address: Address, error: OSError) -> Failure:
+    """Return the Failure for an address that can not be listened on."""
+    port = address[1]
+    cures = {
+        errno.EADDRINUSE: f"port {port} is in use; stop the program that has it, or choose another (0 takes a free one)",
+        errno.EACCES: f"port {port} needs more rights; choose one of 1024 or above",
+        errno.EADDRNOTAVAIL: "this machine has no such address; --host takes one of its own, 0.0.0.0 or ::",
+    }
+    return Failure(f"cannot listen on {show_address(address)}: {cures.get(error.errno or 0, reason(error))}")
+
+
+class Loop:
+    """One selector over all sockets. Whoever registers a socket gives it a function to call when it is ready."""
+
+    def __init__(self, service: Service, selector: selectors.BaseSelector, typed: TypedLines) -> None:
+        self._service = service
+        self._selector = selector
+        self._typed = typed
+        self._signal = 0
+        self._wakeup, signalled = socket.socketpair()
+        self._wakeup.setblocking(False)
+        signalled.setblocking(False)
+        self._signalled = signalled
+        selector.register(typed.socket, selectors.EVENT_READ, self._read_typed)
+        selector.register(self._wakeup, selectors.EVENT_READ, lambda: self._wakeup.recv(4096))
+        signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number and signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._take_signal)
+
+    def run(self) -> None:
+        """Serve until told to stop; then give the clients STOP_WITHIN seconds to read what they are owed."""
+        service, record, select_ready = self._service, self._service.record, self._selector.select
+        next_tick = deadline = time.monotonic() + TICK
+        self._typed.ask()
+        while True:
+            for key, _ in select_ready(0.1 if service.stopping or record.waits else TICK):
+                key.data()
+            service.finish_pass()
+            record.flush()
+            now = time.monotonic()
+            if now >= next_tick:
+                next_tick = now + TICK
+                for transport in service.transports:
+                    transport.tick(now)
+            if self._signal and not service.stopping:
+                record.line(f"[Server] {signal.Signals(self._signal).name} received. Stopping server...")
+                service.stop()
+            if not service.stopping:
+                deadline = now + STOP_WITHIN
+            elif now >= deadline or all(transport.stopped() for transport in service.transports):
+                return
+
+    def _read_typed(self) -> None:
+        lines = self._typed.read()
+        if lines is None:
+            self._selector.unregister(self._typed.socket)
+            return
+        for line in lines:
+            self._service.type_line(line)
+            self._typed.ask()
+
+    def _take_signal(self, number: int, frame: object) -> None:
+        self._signal = number
+
+
+def serve(
+    options: argparse.Namespace,
+    open_transports: Callable[[Service, selectors.BaseSelector], Iterable[Transport]],
+) -> int:
+    """Run a server with the transports that `open_transports` opens, until it is told to stop; return the exit code."""
+    typed = TypedLines()
+    service = Service(options, Record(typed))
+    with selectors.DefaultSelector() as selector:
+        try:
+            for transport in open_transports(service, selector):
+                service.transports.append(transport)
+            service.record.flush()
+            typed.start()
+            Loop(service, selector, typed).run()
+        finally:
+            for transport in service.transports:
+                transport.close()
+            service.record.flush()
+            typed.close()
+        service.record.line("[Server] All services stopped.")
+        service.record.flush()
+    return 0

@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""UDP client: send each typed line to a server as a datagram, and show what comes back.
+
+The socket calls, in order: socket, connect; then send and recv; close. Connecting a UDP socket sends nothing. It
+names the one peer, so that datagrams of others are not received and a closed port is reported (ECONNREFUSED).
+"""
+
+from __future__ import annotations
+
+import collections
+import socket
+
+from common import (
+    CONFIRMATION,
+    MAX_DATAGRAM,
+    SHUTTING_DOWN,
+    Failure,
+    Parser,
+    reason,
+    resolve,
+    run,
+    show_address,
+    without_ending,
+)
+from common_client import Channel, Ledger, Session, add_arguments
+
+DATAGRAMS_AT_ONCE = 64
+
+
+class Datagrams(Channel):
+    """A UDP socket, on which every message is a datagram."""
+
+    protocol = "UDP"
+    longest = MAX_DATAGRAM
+    loses = True
+    window = 64
+    window_bytes = 65536
+
+    def __init__(self, host: str, port: int) -> None:
+        self._addresses = resolve(host, port, socket.SOCK_DGRAM)
+        self._unsent: collections.deque[bytes] = collections.deque()
+        self._heard = False
+        connected, peer = self._connect_next()
+        super().__init__(connected, peer, Ledger(MAX_DATAGRAM - len(CONFIRMATION)))
+
+    def send(self, messages: list[bytes]) -> None:
+        """Send messages, a datagram each."""
+        self._unsent.extend(messages)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what there is room for."""
+        try:
+            while self._unsent:
+                self.socket.send(self._unsent[0])
+                self._unsent.popleft()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._try_next(error)
+
+    def unsent(self) -> int:
+        """Return how many datagrams are kept."""
+        return len(self._unsent)
+
+    def read(self) -> tuple[bytes, list[bytes]]:
+        """Return the datagrams that have arrived; for a file, each of them as a line."""
+        replies: list[bytes] = []
+        try:
+            while len(replies) < DATAGRAMS_AT_ONCE:
+                replies.append(self.socket.recv(MAX_DATAGRAM))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if not replies:
+                self._try_next(error)
+        self._heard = self._heard or bool(replies)
+        texts = [without_ending(reply) for reply in replies]
+        self.ended = SHUTTING_DOWN in texts
+        return b"".join([reply if reply.endswith(b"\n") else reply + b"\n" for reply in replies]), texts
+
+    def finish(self) -> None:
+        """End: UDP knows no half-close, and nothing more is due."""
+        self.ended = True
+
+    def _connect_next(self) -> tuple[socket.socket, str]:
+        """Return a socket for the next of the host's addresses, and that address as text. Raises Failure."""
+        while True:
+            family, address = self._addresses.pop(0)
+            connected = socket.socket(family, socket.SOCK_DGRAM)
+            try:
+                connected.setblocking(False)
+                connected.connect(address)
+            except OSError as error:
+                connected.close()
+                if not self._addresses:
+                    raise Failure(f"cannot send to {show_address(address)}: {reason(error)}") from error
+            else:
+                return connected, show_address(address)
+
+    def _try_next(self, error: OSError) -> None:
+        """After an error, send all again to the host's next address, if nothing ever came from this one."""
+        if self._heard or not self._addresses:
+            refused = isinstance(error, ConnectionRefusedError)
+            why = "nobody listens there (start the server, or check the port)" if refused else reason(error)
+            raise Failure(f"no server at {self.peer}: {why}") from error
+        self.socket.close()
+        self.socket, self.peer = self._connect_next()
+        self._unsent = collections.deque(self.ledger.unanswered())
+        self.flush()
+
+
+def main() -> int:
+    """Run the client."""
+    parser = Parser(
+        "Talk to a UDP server: each line that you type is a datagram.",
+        "examples:\n  udp_client.py 127.0.0.1 9001\n  udp_client.py 127.0.0.1 9001 -m 'Hello server!'",
+    )
+    add_arguments(parser)
+    options = parser.parse_args()
+    channel = Datagrams(options.host, options.port)
+    return Session(options, [channel]).run(f"Sending to {channel.peer}.")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+"""UDP server: a datagram a message, from anybody, on one socket.
+
+The socket calls, in order: socket, bind; then recvfrom (or recvmsg) and sendto (or sendmsg); at the end close. There
+are no connections: a peer is an address that was heard from, and what is lost on the way is lost.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import selectors
+import socket
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+from common import (
+    MAX_DATAGRAM,
+    OWN_REPLIES,
+    Address,
+    Parser,
+    plain_host,
+    reason,
+    resolve,
+    run,
+    show_address,
+    visible,
+    without_ending,
+)
+from common_server import Peer, Service, Transport, add_arguments, is_own_address, listen_failure, serve
+
+DATAGRAMS_AT_ONCE = 256
+"""Datagrams read in one pass, so that other sockets get their turn."""
+RECEIVE_BUFFER = 4 << 20
+"""Bytes of kernel buffer asked for, so that a burst is not lost while a pass is under way."""
+PEER_TIME = 60.0
+"""Seconds for which a peer hears what others say after its own last datagram."""
+MAX_PEERS = 10000
+PRIVILEGED_PORTS = 1024
+"""Services such as echo (port 7) answer from ports below, and could be made to answer for ever (CVE-2024-2169)."""
+MAX_REPEATS = 1000
+"""Equal datagrams from one peer within a second that are echoed before one is dropped, which ends a circle."""
+IP_PKTINFO: int | None = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "linux" else None)  # since Python 3.10
+
+ANCILLARY_SIZE = 64
+
+Ancillary = list[tuple[int, int, bytes]]
+
+
+class UdpPeer(Peer):
+    """An address that datagrams come from, and the address of this machine that they were sent to."""
+
+    __slots__ = ("_endpoint", "address", "key", "source", "heard_at", "ending")
+    protocol = "UDP"
+
+    def __init__(self, endpoint: Endpoint, address: Address, key: Address, source: Ancillary) -> None:
+        super().__init__(show_address(address))
+        self._endpoint = endpoint
+        self.address = address
+        self.key = key
+        self.source = source
+        self.heard_at = 0.0
+        self.ending = b""
+
+    def send(self, replies: list[bytes]) -> None:
+        """Send replies, a datagram each."""
+        for reply in replies:
+            self._endpoint.send(self, reply[:MAX_DATAGRAM])
+
+    def tell(self, lines: list[bytes]) -> None:
+        """Send lines of others, a datagram each, ended as the peer ended its own last message."""
+        self.send([line + self.ending for line in lines])
+
+    def end(self) -> None:
+        """Forget the peer."""
+        self._endpoint.forget(self)
+
+    def is_local(self) -> bool:
+        """Tell whether the peer is on this machine."""
+        return is_own_address(plain_host(self.address[0]))
+
+
+class Endpoint:
+    """The one socket, and the peers that were heard from."""
+
+    def __init__(self, service: Service, selector: selectors.BaseSelector, host: str, port: int) -> None:
+        self._service = service
+        self._selector = selector
+        self._peers: dict[Address, UdpPeer] = {}
+        self._unsent: collections.deque[tuple[UdpPeer, bytes]] = collections.deque()
+        self._repeats: collections.Counter[tuple[Address, bytes]] = collections.Counter()
+        family, address = resolve(host, port, socket.SOCK_DGRAM)[0]
+        self._socket = open_endpoint(family, address)
+        self._address: Address = self._socket.getsockname()
+        self._is_wildcard = self._address[0] in ("0.0.0.0", "::")
+        self._tells_destination = self._is_wildcard and tell_destination(self._socket, family)
+        selector.register(self._socket, selectors.EVENT_READ, self._ready)
+        service.announce("UDP", show_address(self._address))
+
+    def peers(self) -> Iterable[UdpPeer]:
+        """Return who was heard from lately."""
+        since = time.monotonic() - PEER_TIME
+        return [peer for peer in self._peers.values() if peer.heard_at >= since]
+
+    def forget(self, peer: UdpPeer) -> None:
+        """Tell a peer nothing more until it is heard from again."""
+        if self._peers.pop(peer.key, None):
+            self._service.show(peer, f"Forgot {peer.name}")
+
+    def send(self, peer: UdpPeer, datagram: bytes) -> None:
+        """Send a datagram from the address that the peer sent to; keep it if the kernel has no room just now."""
+        try:
+            if self._unsent:
+                self._unsent.append((peer, datagram))
+            elif peer.source:
+                self._socket.sendmsg([datagram], peer.source, 0, peer.address)
+            else:
+                self._socket.sendto(datagram, peer.address)
+        except BlockingIOError:
+            self._unsent.append((peer, datagram))
+            self._selector.modify(self._socket, selectors.EVENT_WRITE, self._ready)
+        except OSError as error:
+            self._service.show(peer, f"Cannot send to {peer.name}: {reason(error)}")
+
+    def tick(self, now: float) -> None:
+        """Forget who was not heard from lately, and count repeated datagrams anew."""
+        self._repeats.clear()
+        for peer in [peer for peer in self._peers.values() if peer.heard_at < now - PEER_TIME]:
+            del self._peers[peer.key]
+
+    def stop(self) -> None:
+        """Do nothing: whoever still sends is told by the service."""
+
+    def stopped(self) -> bool:
+        """Tell whether everything is sent."""
+        return not self._unsent
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _ready(self) -> None:
+        if self._unsent:
+            unsent, self._unsent = self._unsent, collections.deque()
+            self._selector.modify(self._socket, selectors.EVENT_READ, self._ready)
+            for peer, datagram in unsent:
+                self.send(peer, datagram)
+        else:
+            self._read()
+
+    def _read(self) -> None:
+        now = time.monotonic()
+        receive = self._receive_with_destination if self._tells_destination else self._receive
+        for _ in range(DATAGRAMS_AT_ONCE):
+            try:
+                data, peer = receive()
+            except BlockingIOError:
+                return
+            except OSError:  # Windows tells here that nobody took an earlier reply
+                continue
+            peer.heard_at = now
+            peer.ending = data[len(without_ending(data)) :] if data[-1:] == b"\n" else b""
+            why = self._why_ignored(peer, data)
+            if why:
+                self._peers.pop(peer.key, None)
+                self._service.show(peer, f"Ignored from {peer.name}, {why}: {visible(data)}")
+            else:
+                self._service.receive(peer, [data])
+
+    def _receive(self) -> tuple[bytes, UdpPeer]:
+        data, address = self._socket.recvfrom(MAX_DATAGRAM + 1)
+        return data, self._peers.get(address) or self._meet(address, address, [])
+
+    def _receive_with_destination(self) -> tuple[bytes, UdpPeer]:
+        data, ancillary, _, address = self._socket.recvmsg(MAX_DATAGRAM + 1, ANCILLARY_SIZE)
+        key = (*address, *ancillary)
+        return data, self._peers.get(key) or self._meet(address, key, [without_interface(*item) for item in ancillary])
+
+    def _meet(self, address: Address, key: Address, source: Ancillary) -> UdpPeer:
+        if len(self._peers) >= MAX_PEERS:
+            del self._peers[next(iter(self._peers))]  # whoever has been known longest
+        peer = self._peers[key] = UdpPeer(self, address, key, source)
+        return peer
+
+    def _why_ignored(self, peer: UdpPeer, data: bytes) -> str:
+        """Return why a datagram gets no answer, "" if it does: two servers must not answer each other for ever."""
+        host, port = peer.address[:2]
+        if data.startswith(OWN_REPLIES):
+            return "a server's reply"
+        if port < PRIVILEGED_PORTS:
+            return "a port that services answer from"
+        if port == self._address[1] and (host == self._address[0] or (self._is_wildcard and peer.is_local())):
+            return "this server's own address"
+        if self._service.reply == "echo":
+            self._repeats[peer.key, data] += 1
+            if self._repeats[peer.key, data] > MAX_REPEATS:
+                del self._repeats[peer.key, data]
+                return f"the same more than {MAX_REPEATS} times within a second"
+        return ""
+
+
+def open_endpoint(family: socket.AddressFamily, address: Address) -> socket.socket:
+    """Return a socket bound to an address; `::` takes IPv4, too. Raises Failure."""
+    endpoint = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        endpoint.setblocking(False)
+        if family == socket.AF_INET6:
+            endpoint.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+        with contextlib.suppress(OSError):  # macOS refuses what is over its limit, Linux gives what it allows
+            endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        endpoint.bind(address)
+    except OSError as error:
+        endpoint.close()
+        raise listen_failure(address, error) from error
+    return endpoint
+
+
+def tell_destination(endpoint: socket.socket, family: socket.AddressFamily) -> bool:
+    """Have recvmsg tell which of this machine's addresses a datagram was sent to (ip(7), ipv6(7)), if the system can."""
+    try:
+        if family == socket.AF_INET6:
+            endpoint.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        elif IP_PKTINFO is not None:
+            endpoint.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        else:
+            return False
+    except (AttributeError, OSError):
+        return False
+    return hasattr(endpoint, "recvmsg")
+
+
+def without_interface(level: int, kind: int, packet_info: bytes) -> tuple[int, int, bytes]:
+    """Turn what recvmsg told of a datagram's destination into the source for sendmsg, leaving the route to the kernel.
+
+    IPv4: struct in_pktinfo, interface, local address, destination. IPv6: struct in6_pktinfo, address, interface.
+    """
+    if level == socket.IPPROTO_IP:
+        return level, kind, bytes(4) + packet_info[4:8] + bytes(4)
+    return level, kind, packet_info[:16] + bytes(4)
+
+
+def main() -> int:
+    """Run the server."""
+    parser = Parser(
+        "Serve UDP peers: show each datagram that they send, and confirm it.",
+        "examples:\n  udp_server.py 9001\n  udp_server.py 9001 --reply echo --quiet\n  udp_server.py 9001 --host ::",
+    )
+    add_arguments(parser, most=MAX_DATAGRAM, longest=MAX_DATAGRAM)
+    options = parser.parse_args()
+
+    def open_transports(service: Service, selector: selectors.BaseSelector) -> Iterator[Transport]:
+        yield Endpoint(service, selector, options.host, options.port)
+
+    return serve(options, open_transports)
+
+
+if __name__ == "__main__":
+    run(main)
