@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, Callable, NoReturn
 
 try:
@@ -62,6 +63,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
 
     def error(self, message: str) -> NoReturn:
+        """Print the error and exit with 2."""
         self.exit(2, f"{self.prog}: error: {message} (--help shows how to use it)\n")
 
 
@@ -109,7 +111,7 @@ def report(problem: str) -> None:
     """Print a problem as one line on standard error, where there is one."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):  # nobody is left to be told
-            print(f"{os.path.basename(sys.argv[0])}: error: {problem}", file=sys.stderr, flush=True)
+            print(f"{Path(sys.argv[0]).name}: error: {problem}", file=sys.stderr, flush=True)
 
 
 # Addresses

@@ -196,7 +196,7 @@ class Record:
 
 
 class Service:
-    """The protocol of both servers: takes messages from peers, decides what each is, and answers at the end of a pass."""
+    """The protocol of both servers: takes messages, decides what each is, and answers at the end of a pass."""
 
     def __init__(self, options: argparse.Namespace, record: Record) -> None:
         self.record = record
@@ -325,7 +325,7 @@ def listen_failure(address: Address, error: OSError) -> Failure:
     """Return the Failure for an address that can not be listened on."""
     port = address[1]
     cures = {
-        errno.EADDRINUSE: f"port {port} is in use; stop the program that has it, or choose another (0 takes a free one)",
+        errno.EADDRINUSE: f"port {port} is in use; stop the program that has it, or choose another port (0: any)",
         errno.EACCES: f"port {port} needs more rights; choose one of 1024 or above",
         errno.EADDRNOTAVAIL: "this machine has no such address; --host takes one of its own, 0.0.0.0 or ::",
     }
@@ -384,7 +384,7 @@ class Loop:
             self._service.type_line(line)
             self._typed.ask()
 
-    def _take_signal(self, number: int, frame: object) -> None:
+    def _take_signal(self, number: int, _: object) -> None:
         self._signal = number
 
 

@@ -352,7 +352,8 @@ def main() -> int:
     """Run the server."""
     parser = Parser(
         "Serve many TCP clients: show each line that they send, and confirm it.",
-        "examples:\n  tcp_server.py 9000\n  tcp_server.py 9000 --reply relay --udp-port 9001\n  tcp_server.py 9000 --host ::",
+        "examples:\n  tcp_server.py 9000\n  tcp_server.py 9000 --reply relay --udp-port 9001\n"
+        "  tcp_server.py 9000 --host ::",
     )
     add_arguments(parser, most=1 << 30, longest=65536)
     add = parser.add_argument_group("TCP").add_argument

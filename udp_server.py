@@ -217,7 +217,7 @@ def open_endpoint(family: socket.AddressFamily, address: Address) -> socket.sock
 
 
 def tell_destination(endpoint: socket.socket, family: socket.AddressFamily) -> bool:
-    """Have recvmsg tell which of this machine's addresses a datagram was sent to (ip(7), ipv6(7)), if the system can."""
+    """Have recvmsg tell which own address a datagram was sent to (ip(7), ipv6(7)), if the system can."""
     try:
         if family == socket.AF_INET6:
             endpoint.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)

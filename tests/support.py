@@ -1,0 +1,240 @@
+"""What the tests share: the scripts as subprocesses, raw sockets to talk to them, waiting without luck."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import unittest
+from pathlib import Path
+from typing import Any, Callable
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 20.0
+"""Seconds after which something that should have happened has not; never a measure of speed."""
+
+sys.path.insert(0, str(ROOT))  # the unit tests import the scripts' modules
+
+
+def wait_until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """Return what `condition` returns once that is true; fail the test when it stays false."""
+    deadline = time.monotonic() + patience
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still not after {patience:g} s: {what}")
+        time.sleep(0.01)
+
+
+class Process:
+    """A program under test: its output is collected all the time, so that it never waits for us."""
+
+    def __init__(self, *command: object, **options: Any) -> None:
+        options.setdefault("stdin", subprocess.PIPE)
+        options.setdefault("stdout", subprocess.PIPE)
+        options.setdefault("stderr", subprocess.PIPE)
+        environment = {**os.environ, **options.pop("env", {})}
+        self.popen = subprocess.Popen([str(part) for part in command], env=environment, cwd=ROOT, **options)
+        self._collected = {"stdout": bytearray(), "stderr": bytearray()}
+        self._readers = []
+        for name, collected in self._collected.items():
+            stream = getattr(self.popen, name)
+            if stream is not None:
+                reader = threading.Thread(target=self._collect, args=(stream, collected), daemon=True)
+                reader.start()
+                self._readers.append(reader)
+
+    @staticmethod
+    def _collect(stream: Any, collected: bytearray) -> None:
+        with contextlib.suppress(ValueError):  # closed by close()
+            while True:
+                data = os.read(stream.fileno(), 65536)
+                if not data:
+                    return
+                collected += data
+
+    @property
+    def output(self) -> str:
+        """What came on standard output so far."""
+        return bytes(self._collected["stdout"]).decode(errors="surrogateescape")
+
+    @property
+    def raw_output(self) -> bytes:
+        """What came on standard output so far, as bytes."""
+        return bytes(self._collected["stdout"])
+
+    @property
+    def errors(self) -> str:
+        """What came on standard error so far."""
+        return bytes(self._collected["stderr"]).decode(errors="surrogateescape")
+
+    def type(self, text: str | bytes) -> None:
+        """Write to the program's standard input."""
+        assert self.popen.stdin is not None
+        self.popen.stdin.write(text.encode() if isinstance(text, str) else text)
+        self.popen.stdin.flush()
+
+    def end_input(self) -> None:
+        """Close the program's standard input."""
+        assert self.popen.stdin is not None
+        self.popen.stdin.close()
+
+    def wait_for(self, pattern: str, patience: float = PATIENCE) -> re.Match[str]:
+        """Wait until a regular expression matches somewhere in the standard output; return the match."""
+        try:
+            match = wait_until(lambda: re.search(pattern, self.output, re.MULTILINE), pattern, patience)
+        except AssertionError as error:
+            tails = f"output: {self.output[-2000:]!r}; errors: {self.errors[-2000:]!r}"
+            raise AssertionError(f"{error}; {tails}; exit code {self.popen.poll()}") from None
+        assert isinstance(match, re.Match)
+        return match
+
+    def wait_for_error(self, pattern: str) -> re.Match[str]:
+        """Wait until a regular expression matches somewhere in the standard error; return the match."""
+        match = wait_until(lambda: re.search(pattern, self.errors, re.MULTILINE), f"{pattern} in {self.errors!r}")
+        assert isinstance(match, re.Match)
+        return match
+
+    def wait(self, patience: float = PATIENCE) -> int:
+        """Wait for the end of the program and of its output; return its exit code."""
+        try:
+            code = self.popen.wait(patience)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still runs; output: {self.output[-2000:]!r}; errors: {self.errors!r}") from None
+        for reader in self._readers:
+            reader.join(patience)
+        return code
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self.popen.send_signal(number)
+
+    def close(self) -> None:
+        """Kill the program if it still runs, and free what it used."""
+        self.popen.kill()
+        self.popen.wait()
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+
+class Server(Process):
+    """One of the servers, on a free port; `port` and `udp_port` say which."""
+
+    def __init__(self, script: str, *options: object, port: int = 0, **popen: Any) -> None:
+        super().__init__(sys.executable, script, port, *options, **popen)
+        self.protocol = script[:3].upper()
+        self.port = self.port_of(self.protocol)
+        self.udp_port = self.port_of("UDP") if "--udp-port" in options else 0
+
+    def port_of(self, protocol: str) -> int:
+        """Return the port that a protocol is served on."""
+        return int(self.wait_for(rf"^\[{protocol} Server\] Listening on \S+:(\d+)\.")[1])
+
+
+class TestCase(unittest.TestCase):
+    """A test that starts programs, which end with it."""
+
+    maxDiff = 4000
+
+    def start(self, *command: object, **options: Any) -> Process:
+        """Start any program."""
+        process = Process(*command, **options)
+        self.addCleanup(process.close)
+        return process
+
+    def server(self, script: str, *options: object, **popen: Any) -> Server:
+        """Start a server; return it once it listens."""
+        server = Server(script, *options, **popen)
+        self.addCleanup(server.close)
+        return server
+
+    def client(self, script: str, *arguments: object, **popen: Any) -> Process:
+        """Start a client."""
+        return self.start(sys.executable, script, *arguments, **popen)
+
+    def run_client(self, script: str, *arguments: object, typed: str | bytes = b"") -> Process:
+        """Run a client to its end with piped input."""
+        client = self.client(script, *arguments)
+        with contextlib.suppress(BrokenPipeError):
+            client.type(typed)
+            client.end_input()
+        client.wait()
+        return client
+
+    def connect(self, port: int, host: str = "127.0.0.1") -> socket.socket:
+        """Return a raw TCP connection."""
+        connected = socket.create_connection((host, port), PATIENCE)
+        self.addCleanup(connected.close)
+        return connected
+
+    def datagrams(self, port: int, host: str = "127.0.0.1") -> socket.socket:
+        """Return a raw UDP socket that is connected to a port."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        connected = socket.socket(family, socket.SOCK_DGRAM)
+        self.addCleanup(connected.close)
+        connected.settimeout(PATIENCE)
+        connected.connect((host, port))
+        return connected
+
+    def assert_one_line_error(self, process: Process, pattern: str, code: int = 1) -> None:
+        """Check that a program ended with `code` after exactly one line on standard error, which matches."""
+        self.assertEqual(process.wait(), code, process.errors)
+        self.assertRegex(process.errors, rf"\A\w+\.py: error: .*{pattern}.*\n\Z")
+        self.assertNotIn("Traceback", process.errors)
+
+
+def receive_all(connected: socket.socket) -> bytes:
+    """Return everything until the peer closes."""
+    data = bytearray()
+    while True:
+        chunk = connected.recv(1 << 16)
+        if not chunk:
+            return bytes(data)
+        data += chunk
+
+
+def receive_lines(connected: socket.socket, count: int) -> list[bytes]:
+    """Return the next `count` lines, without their endings; what follows them must not have arrived yet."""
+    data = bytearray()
+    while data.count(b"\n") < count:
+        chunk = connected.recv(1 << 16)
+        if not chunk:
+            raise AssertionError(f"closed after {bytes(data)!r}")
+        data += chunk
+    return bytes(data).split(b"\n")[:-1]
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def needs(tool: str) -> Callable[[Any], Any]:
+    """Skip a test where a program is missing."""
+    return unittest.skipUnless(shutil.which(tool), f"{tool} is not installed")
+
+
+def resident_bytes(process: Process) -> int:
+    """Return the memory that a process holds (Linux)."""
+    status = Path(f"/proc/{process.popen.pid}/status").read_text()
+    return 1024 * int(re.search(r"VmRSS:\s+(\d+)", status)[1])  # type: ignore[index]
+
+
+def open_files(process: Process) -> int:
+    """Return how many files a process has open (Linux)."""
+    return len(list(Path(f"/proc/{process.popen.pid}/fd").iterdir()))
