@@ -35,7 +35,8 @@ SHUTTING_DOWN = b"Server shutting down..."
 TOO_LONG = b"Error: message longer than %d bytes"
 FULL = b"Error: the server is full (%d clients)"
 NOT_OBEYED = b"Error: 'exit' is not obeyed from %s"
-REFUSALS = tuple(reply.partition(b"%")[0] for reply in (TOO_LONG, FULL, NOT_OBEYED))
+NOT_SAVED = b"Error: the message could not be saved"
+REFUSALS = tuple(reply.partition(b"%")[0] for reply in (TOO_LONG, FULL, NOT_OBEYED, NOT_SAVED))
 OWN_REPLIES = (CONFIRMATION, SHUTTING_DOWN, *REFUSALS)
 """How whatever a server says of itself begins."""
 
@@ -102,9 +103,9 @@ def run(main: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
-def reason(error: OSError) -> str:
+def reason(error: Exception) -> str:
     """Return what an error is, in words."""
-    return error.strerror or str(error)
+    return getattr(error, "strerror", None) or str(error)
 
 
 def report(problem: str) -> None:

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 from common import (
     CONFIRMATION,
@@ -51,6 +52,10 @@ def add_arguments(parser: Parser) -> None:
     add("--stats", action="store_true", help="print the summary at the end in any case")
 
 
+Sent = tuple[bytes, float, float, int]
+"""A message, when it was sent first and last, in seconds, and how many times it was sent again."""
+
+
 class Ledger:
     """Which messages were sent, which of them are confirmed, and how long that took."""
 
@@ -62,7 +67,7 @@ class Ledger:
         self.shortest_time = float("inf")
         self.longest_time = self.total_time = 0.0
         self._repeated = repeated
-        self._waiting: dict[int, tuple[bytes, float]] = {}
+        self._waiting: dict[int, Sent] = {}
         self._numbers: dict[bytes, list[int]] = {}
         self._refused = 0
 
@@ -80,7 +85,7 @@ class Ledger:
         """Note messages as sent at `now`, in seconds."""
         waiting, numbers, repeated = self._waiting, self._numbers, self._repeated
         for number, message in enumerate(messages, self.sent):
-            waiting[number] = message, now
+            waiting[number] = message, now, now, 0
             numbers.setdefault(message[:repeated], []).append(number)
         self.sent += len(messages)
         self.waiting_bytes += sum(map(len, messages))
@@ -104,21 +109,30 @@ class Ledger:
 
     def oldest(self) -> float:
         """Return when the oldest waiting message was sent, in seconds; infinity if none is waiting."""
-        for _, sent_at in self._waiting.values():
+        for _, _, sent_at, _ in self._waiting.values():
             return sent_at
         return float("inf")
 
-    def unanswered(self) -> list[bytes]:
-        """Return the waiting messages, oldest first."""
-        return [message for message, _ in self._waiting.values()]
+    def send_again(self) -> list[bytes]:
+        """Return the waiting messages, in the order in which they were sent, for another connection."""
+        self._refused = 0
+        return [message for message, _, _, _ in self._waiting.values()]
+
+    def retry(self, before: float, now: float, retries: int) -> list[bytes]:
+        """Return what was last sent before `before` and was not yet sent again `retries` times; note it as sent now."""
+        late = [(number, sent) for number, sent in self._waiting.items() if sent[2] <= before and sent[3] < retries]
+        for number, (message, first_sent_at, _, tries) in late:
+            del self._waiting[number]  # to the end, since the oldest stands first
+            self._waiting[number] = message, first_sent_at, now, tries + 1
+        return [message for _, (message, _, _, _) in late]
 
     def give_up(self, before: float) -> list[bytes]:
-        """Stop waiting for messages that were sent before `before`; return them."""
-        old = [number for number, (_, sent_at) in self._waiting.items() if sent_at < before]
-        return [self._strike(number)[0] for number in old]
+        """Stop waiting for what was last sent before `before`; return it."""
+        late = [number for number, (_, _, sent_at, _) in self._waiting.items() if sent_at <= before]
+        return [self._strike(number)[0] for number in late]
 
     def _strike(self, number: int) -> tuple[bytes, float]:
-        message, sent_at = self._waiting.pop(number)
+        message, sent_at, _, _ = self._waiting.pop(number)
         self.waiting_bytes -= len(message)
         self._refused = min(self._refused, len(self._waiting))
         key = message[: self._repeated]
@@ -152,6 +166,10 @@ def summary(ledgers: list[Ledger], no_reply: bool) -> str:
     return text
 
 
+class Broken(Failure):
+    """There is no connection, or no longer; another attempt may succeed."""
+
+
 class Channel:
     """A way to a server: a socket, and the ledger of what went over it."""
 
@@ -160,6 +178,10 @@ class Channel:
     """Bytes in the longest message."""
     takes_lines = False
     """Whether a line feed ends a message."""
+    retries = 0
+    """How many times a message that may have got lost is sent again."""
+    reconnects = False
+    """Whether a broken connection is made anew."""
     loses = False
     """Whether messages may get lost one by one; if not, a missing reply means that the server is stuck."""
     window = 0
@@ -173,6 +195,9 @@ class Channel:
         self.ledger = ledger
         self.active_at = time.monotonic()
         self.exiting = False
+        self.down = False
+        """Whether there is no connection just now, and another attempt is due at `backoff.at`."""
+        self.backoff = Backoff()
         self.told_goodbye = False
         self.ended = False
 
@@ -199,11 +224,38 @@ class Channel:
         """Tell the server that nothing more comes; set `ended` if nothing more can come from it either."""
         raise NotImplementedError
 
+    def reopen(self) -> None:
+        """Try once to make a broken connection anew, and send again what is not confirmed. Raises Broken."""
+        raise NotImplementedError
+
     def room(self) -> int:
         """Return how many more messages may be sent now."""
         if self.unsent() or self.ledger.waiting_bytes >= self.window_bytes:
             return 0
         return self.window - self.ledger.waiting
+
+
+class Backoff:
+    """When to try again: after a random time that grows with each failure (exponential backoff with jitter)."""
+
+    SHORTEST = 0.1
+    LONGEST = 10.0
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self._failures = 0
+
+    def fail(self, now: float) -> None:
+        """Note a failure at `now`, in seconds, and set `at`."""
+        import random  # most clients need no chance, and start faster without
+
+        longest = min(self.SHORTEST * 2 ** min(self._failures, 30), self.LONGEST)
+        self._failures += 1
+        self.at = now + random.uniform(longest / 2, longest)
+
+    def succeed(self) -> None:
+        """Begin with the shortest time again."""
+        self._failures = 0
 
 
 class Session:
@@ -253,22 +305,27 @@ class Session:
         return 1 if self._failed or self._problems else 0
 
     def _wait(self) -> None:
-        """Wait until something arrives, may be sent, or is late; and take care of it."""
+        """Wait until something arrives, may be sent, or is late; and take care of it. Raises Failure."""
         now = time.monotonic()
         wait = 1.0
         for channel in self._channels:
             self._watch(channel)
-            wait = min(wait, self._late_at(channel) - now)
+            wait = min(wait, (channel.backoff.at if channel.down else self._late_at(channel)) - now)
         for key, events in self._selector.select(max(wait, 0)):
             if key.data is None:
                 self._take_typed()
-            else:
-                if events & selectors.EVENT_WRITE:
-                    key.data.flush()
-                if events & selectors.EVENT_READ:
-                    self._receive(key.data)
+                continue
+            if events & selectors.EVENT_WRITE:
+                key.data.flush()
+            if events & selectors.EVENT_READ:
+                self._survive(key.data, self._receive)
         self._send_lines()
-        self._give_up_late(time.monotonic())
+        now = time.monotonic()
+        for channel in self._channels:
+            if channel.down and now >= channel.backoff.at:
+                self._survive(channel, self._reopen)
+            elif now >= self._late_at(channel):
+                self._survive(channel, self._give_up_late)
 
     def _take_typed(self) -> None:
         lines = self._typed.read()
@@ -318,39 +375,68 @@ class Session:
             self._failed = True
             self._word = b""
             self._closing = channel.exiting = False
-        if channel.ended and not channel.told_goodbye and not self._closing:
-            raise Failure(f"connection closed by {channel.peer}")
+        channel.backoff.succeed()
+        if channel.ended and not self._closing:
+            if not channel.told_goodbye:
+                raise Broken(f"connection closed by {channel.peer}")
+            if channel.reconnects and not self._interactive and (self._is_unfinished() or channel.ledger.waiting):
+                raise Broken(f"{channel.peer} shut down")
+
+    def _survive(self, channel: Channel, step: Callable[[Channel], None]) -> None:
+        """Take a step that may find the connection broken: that is no failure for who reconnects, or is done."""
+        try:
+            step(channel)
+        except Broken as broken:
+            if self._closing and not channel.exiting:
+                channel.ended = True
+                return
+            if not channel.reconnects:
+                raise
+            if not channel.down:
+                self._complain(f"{broken}; trying again until the server is there")
+            channel.down = True
+            channel.ended = False
+            channel.backoff.fail(time.monotonic())
+
+    def _reopen(self, channel: Channel) -> None:
+        channel.reopen()
+        self._say(f"Connected to {channel.peer}.")
+
+    def _is_unfinished(self) -> bool:
+        """Tell whether there is more input to send."""
+        return bool(self._lines) or not (self._interactive or self._input_over)
 
     def _is_over(self) -> bool:
-        """Take the steps that end the session, each when what comes before it is done; tell whether all are."""
+        """Take the next step towards the end if what comes before it is done; tell whether all is done."""
         channels = [channel for channel in self._channels if not channel.ended]
-        if not channels:
-            if not self._closing:
-                self._say("The server has shut down.")
-                self._failed = self._failed or bool(self._lines) or not (self._interactive or self._input_over)
+        if not channels and not self._closing:
+            self._say("The server has shut down.")
+            self._failed = self._failed or self._is_unfinished()
+        if not channels or self._stuck:
             return True
-        if self._stuck:
+        if self._word and all(channel.down for channel in channels):
+            self._failed = self._failed or self._word == EXIT
             return True
         if any(channel.unsent() or (channel.ledger.due and not self._no_reply) for channel in channels):
             return False
         if self._closing:
             return self._word == TERMINATE
+        return self._close(channels)
+
+    def _close(self, channels: list[Channel]) -> bool:
+        """Tell the server that the conversation is over, if it is; tell whether nothing more is to be done."""
+        self._closing = bool(self._word) or (self._input_over and not self._lines)
         if self._word == TERMINATE:
-            self._closing = True
             self._say("Terminating client.....")
-            for channel in channels:
-                channel.send([TERMINATE])
-        elif self._word == EXIT:
-            self._closing = True
-            for channel in channels:
-                channel.exiting = True
-                channel.send([EXIT])
-        elif self._input_over and not self._lines:
-            self._closing = True
-            if self._one_shot and not self._no_reply:
-                return True
-            for channel in channels:
+        elif self._closing and self._one_shot and not self._no_reply and not self._word:
+            return True
+        for channel in channels if self._closing else ():
+            channel.exiting = self._word == EXIT
+            if self._word:
+                channel.send([self._word])
+            else:
                 channel.finish()
+                channel.ended = channel.ended or channel.down
         return False
 
     def _choose(self) -> Channel:
@@ -365,12 +451,13 @@ class Session:
         """Have the selector wait for what a channel needs, also when its socket is another or it has ended."""
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.unsent() else 0)
         watched, watched_events = self._watched.get(channel, (None, 0))
-        if watched is channel.socket and watched_events == events and not channel.ended:
+        open_now = not channel.ended and not channel.down
+        if watched is channel.socket and watched_events == events and open_now:
             return
         if watched:
             self._selector.unregister(watched)
             del self._watched[channel]
-        if channel.ended:
+        if not open_now:
             channel.socket.close()
         else:
             self._selector.register(channel.socket, events, channel)
@@ -385,26 +472,31 @@ class Session:
 
     def _late_at(self, channel: Channel) -> float:
         """Return when the next missing reply of a channel is late; infinity if none is due."""
-        if channel.ended:
+        if channel.ended or channel.down:
             return float("inf")
         if channel.loses and not self._closing:
             return channel.ledger.oldest() + self._timeout
         due = self._closing or (channel.ledger.due and not self._no_reply)
         return channel.active_at + self._timeout if due else float("inf")
 
-    def _give_up_late(self, now: float) -> None:
-        """Stop waiting for what is late: the message is lost, or the server is stuck."""
-        for channel in self._channels:
-            if now < self._late_at(channel):
-                continue
-            if channel.exiting:
-                raise Failure(f"no answer to 'exit' from {channel.peer} within {self._timeout:g} s")
-            self._stuck = self._closing or not (channel.loses or self._interactive)
-            lost = channel.ledger.give_up(now - self._timeout if channel.loses else now)
-            if self._interactive:
-                for message in lost:
-                    self._complain(f"no reply from {channel.peer} within {self._timeout:g} s: {visible(message)}")
-            self._note_lost(lost)
+    def _give_up_late(self, channel: Channel) -> None:
+        """Send again what is late, or stop waiting for it: a message is lost, or the server is stuck."""
+        now = time.monotonic()
+        late = f"no reply from {channel.peer} within {self._timeout:g} s"
+        if channel.exiting:
+            raise Failure(f"no answer to 'exit' from {channel.peer} within {self._timeout:g} s")
+        if channel.reconnects:
+            raise Broken(late)
+        if channel.loses:
+            again = channel.ledger.retry(now - self._timeout, now, channel.retries)
+            if again:
+                channel.send(again)
+        self._stuck = self._closing or not (channel.loses or self._interactive)
+        lost = channel.ledger.give_up(now - self._timeout if channel.loses else now)
+        if self._interactive:
+            for message in lost:
+                self._complain(f"{late}: {visible(message)}")
+        self._note_lost(lost)
 
     def _note_lost(self, messages: list[bytes]) -> None:
         self._lost += len(messages)

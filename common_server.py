@@ -8,6 +8,7 @@ them. One pass of the loop reads whatever is ready, then decides, then shows and
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import select
@@ -18,12 +19,14 @@ import stat
 import sys
 import time
 from collections.abc import Iterable
-from typing import Callable, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Protocol
 
 from common import (
     CONFIRMATION,
     EXIT,
     NOT_OBEYED,
+    NOT_SAVED,
     SHUTTING_DOWN,
     TERMINATE,
     TOO_LONG,
@@ -39,6 +42,9 @@ from common import (
     whole_number,
     without_ending,
 )
+
+if TYPE_CHECKING:
+    import sqlite3
 
 TICK = 1.0
 """Seconds between two looks at what has run out of time."""
@@ -77,6 +83,8 @@ class Peer:
 class Transport(Protocol):
     """One protocol's sockets, in one loop with the others'."""
 
+    protocol: str
+
     def peers(self) -> Iterable[Peer]:
         """Return those who are to hear what others say."""
 
@@ -99,6 +107,7 @@ def add_arguments(parser: Parser, most: int, longest: int) -> None:
     add = parser.add_argument_group("serving").add_argument
     add("--host", metavar="ADDRESS", default="127.0.0.1", help="listen on this address (default: 127.0.0.1)")
     add("--reply", choices=("confirm", "echo", "relay", "none"), default="confirm", help="what is sent back")
+    add("--save", metavar="FILE", help="keep every message in this SQLite file, and confirm only what is on disk")
     add("--exit-from", choices=("local", "anyone", "nobody"), default="local", help="whose 'exit' stops the server")
     add("--max-message", metavar="BYTES", type=whole_number(1, most), default=longest, help="longest message taken")
     add("--quiet", action="store_true", help="do not show each message")
@@ -195,11 +204,118 @@ class Record:
             report(f"cannot write to standard output: {reason}; serving goes on, without a record")
 
 
+class Archive:
+    """The messages in an SQLite file, each on disk before it is confirmed.
+
+    In WAL mode with synchronous=FULL a commit is one append and one fsync (sqlite.org/wal.html).
+    """
+
+    COLUMNS = "id INTEGER PRIMARY KEY, at TEXT, protocol TEXT, direction TEXT, peer TEXT, text"
+    PATIENCE = 500
+    """Milliseconds to wait for another program that writes to the file; none after a failure, until it is over."""
+
+    def __init__(self, path: str) -> None:
+        """Open the file, or make it. Raises Failure, and leaves the file as it is, if it is something else."""
+        import sqlite3  # takes longer to load than all the rest
+
+        self._sqlite = sqlite3
+        self._path = path
+        self._failing = False
+        self._database: sqlite3.Connection | None = None
+        self._identity: os.stat_result
+        try:
+            self._open()
+        except (OSError, sqlite3.Error) as error:
+            raise Failure(f"cannot save messages in {visible(path)}: {reason(error)}; name another file") from error
+
+    def save(self, rows: list[tuple[str, str, str, bytes]]) -> bool:
+        """Store rows of protocol, direction, peer and text; tell whether they are on disk. Report the first failure."""
+        now = time.time()
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
+        try:
+            database = self._open()
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                database.executemany(
+                    "INSERT INTO messages(at, protocol, direction, peer, text) VALUES(?, ?, ?, ?, ?)",
+                    [(at, protocol, direction, peer, text_or_blob(text)) for protocol, direction, peer, text in rows],
+                )
+                database.execute("COMMIT")
+            finally:
+                database.rollback()  # does nothing after COMMIT
+        except (OSError, self._sqlite.Error) as error:
+            if not self._failing:
+                report(f"cannot save messages in {visible(self._path)}: {reason(error)}; their senders are told")
+            self._set_failing(True)
+            return False
+        self._set_failing(False)
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._database:
+            self._database.close()
+            self._database = None
+
+    def _set_failing(self, failing: bool) -> None:
+        if failing != self._failing:
+            self._failing = failing
+            if self._database:
+                self._database.execute(f"PRAGMA busy_timeout = {0 if failing else self.PATIENCE}")
+
+    def _open(self) -> sqlite3.Connection:
+        """Return the database; open it again if the file was moved or deleted, since SQLite would not notice."""
+        if self._database:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(Path(self._path).stat(), self._identity):
+                    return self._database
+            self.close()
+        self._identity = make_private_file(self._path)
+        database = self._sqlite.connect(self._path, timeout=self.PATIENCE / 1000, isolation_level=None)
+        try:
+            schema = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
+            if schema and ("messages", f"CREATE TABLE messages({self.COLUMNS})") not in schema:
+                raise self._sqlite.DatabaseError("it is a database of something else")
+            if database.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+                raise self._sqlite.DatabaseError("its file system does not allow SQLite's WAL mode")
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute(f"CREATE TABLE IF NOT EXISTS messages({self.COLUMNS})")
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+        return database
+
+
+def make_private_file(path: str) -> os.stat_result:
+    """Make a file that only its owner may read, unless it is there, and have its name on disk; return what it is."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if os.name == "posix":
+            folder = os.open(Path(path).parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        return os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def text_or_blob(text: bytes) -> str | bytes:
+    """Return text as SQLite is to store it: as TEXT where it is UTF-8, else as BLOB."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text
+
+
 class Service:
     """The protocol of both servers: takes messages, decides what each is, and answers at the end of a pass."""
 
-    def __init__(self, options: argparse.Namespace, record: Record) -> None:
+    def __init__(self, options: argparse.Namespace, record: Record, archive: Archive | None = None) -> None:
         self.record = record
+        self._archive = archive
         self.transports: list[Transport] = []
         self.stopping = False
         self.reply: str = options.reply
@@ -207,6 +323,7 @@ class Service:
         self._exit_from: str = options.exit_from
         self._quiet: bool = options.quiet
         self._received: list[tuple[Peer, list[bytes], bytes | None]] = []
+        self._typed: list[tuple[str, str, str, bytes]] = []
         self._leaving: list[Peer] = []
         self._exiting: set[Peer] = set()
 
@@ -252,14 +369,17 @@ class Service:
         if line.strip() == EXIT:
             self.record.line("[Server] Shutdown command typed. Stopping server...")
             self.stop()
-        else:
-            self._tell_all([line])
+            return
+        if self._archive:
+            self._typed.append((self.transports[0].protocol.lower(), "sent", "*", line))
+        self._tell_all([line])
 
     def finish_pass(self) -> None:
         """Show and answer all that was received since the last call."""
-        if not self._received and not self._leaving:
+        if not self._received and not self._leaving and not self._typed:
             return
         received, self._received = self._received, []
+        saved = self._archive is None or self._save(received, self._archive)
         for peer, messages, answer in received:
             if answer is not None:
                 peer.send([answer])
@@ -268,11 +388,13 @@ class Service:
                 start = f"[{peer.protocol} Server] Received from {peer.name}: "
                 for message in messages:
                     self.record.line(start + visible(without_ending(message)))
-            if self.reply == "echo":
+            if not saved:
+                peer.send([NOT_SAVED + message[len(without_ending(message)) :] for message in messages])
+            elif self.reply == "echo":
                 peer.send(messages)
             elif self.reply != "none":
                 peer.send([CONFIRMATION + message for message in messages])
-        if self.reply == "relay":
+        if self.reply == "relay" and saved:
             self._relay([(peer, messages) for peer, messages, answer in received if answer is None])
         for peer in self._leaving:
             peer.end()
@@ -287,6 +409,14 @@ class Service:
             self._tell_all([SHUTTING_DOWN], self._exiting)
             for transport in self.transports:
                 transport.stop()
+
+    def _save(self, received: list[tuple[Peer, list[bytes], bytes | None]], archive: Archive) -> bool:
+        rows, self._typed = self._typed, []
+        for peer, messages, answer in received:
+            if answer is None:
+                start = (peer.protocol.lower(), "received", peer.name)
+                rows += [(*start, without_ending(message)) for message in messages]
+        return not rows or archive.save(rows)
 
     def _take_exit(self, peer: Peer, ending: bytes) -> None:
         if self._exit_from == "anyone" or (self._exit_from == "local" and peer.is_local()):
@@ -394,7 +524,8 @@ def serve(
 ) -> int:
     """Run a server with the transports that `open_transports` opens, until it is told to stop; return the exit code."""
     typed = TypedLines()
-    service = Service(options, Record(typed))
+    archive = Archive(options.save) if options.save else None
+    service = Service(options, Record(typed), archive)
     with selectors.DefaultSelector() as selector:
         try:
             for transport in open_transports(service, selector):
@@ -405,6 +536,8 @@ def serve(
         finally:
             for transport in service.transports:
                 transport.close()
+            if archive:
+                archive.close()
             service.record.flush()
             typed.close()
         service.record.line("[Server] All services stopped.")

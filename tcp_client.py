@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import time
 
 from common import RECEIVE_SIZE, Failure, Parser, reason, resolve, run, show_address, split_lines, whole_number
-from common_client import Channel, Ledger, Session, add_arguments
+from common_client import Broken, Channel, Ledger, Session, add_arguments
 
 LONGEST_EXTRA = 1 << 20
 """Bytes by which a line from the server may be longer than the longest message that was sent."""
@@ -25,16 +26,36 @@ class Stream(Channel):
     window = 16384
     window_bytes = 1 << 20
 
-    def __init__(self, connected: socket.socket) -> None:
-        super().__init__(connected, show_address(connected.getpeername()), Ledger())
+    def __init__(self, host: str, port: int, timeout: float, reconnects: bool) -> None:
+        super().__init__(socket.socket(), show_address((host, port)), Ledger())
+        self.reconnects = self.down = reconnects
+        self._host = host
+        self._port = port
+        self._timeout = timeout
         self._unsent = bytearray()
         self._unfinished: bytes | bytearray = b""
         self._longest_line = LONGEST_EXTRA
+
+    def reopen(self) -> None:
+        """Connect, and send what is not confirmed."""
+        connected = connect(self._host, self._port, self._timeout)
         connected.setblocking(False)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.close()
+        self.socket = connected
+        self.peer = show_address(connected.getpeername())
+        self.active_at = time.monotonic()
+        self.down = self.told_goodbye = False
+        self._unsent.clear()
+        self._unfinished = b""
+        again = self.ledger.send_again()
+        if again:
+            self.send(again)
 
     def send(self, messages: list[bytes]) -> None:
-        """Send messages, a line each."""
+        """Send messages, a line each; without a connection, leave them to reopen()."""
+        if self.down:
+            return
         self._unsent += b"\n".join(messages) + b"\n"
         self._longest_line = max(self._longest_line, LONGEST_EXTRA + max(map(len, messages)))
         self.flush()
@@ -60,7 +81,7 @@ class Stream(Channel):
         except BlockingIOError:
             return b"", []
         except OSError as error:
-            raise Failure(f"connection to {self.peer} lost: {reason(error)}") from error
+            raise Broken(f"connection to {self.peer} lost: {reason(error)}") from error
         if not data:
             self.ended = True
             last = bytes(self._unfinished)
@@ -77,7 +98,7 @@ class Stream(Channel):
 
 
 def connect(host: str, port: int, timeout: float) -> socket.socket:
-    """Connect to the first of a host's addresses that takes the connection within `timeout` seconds. Raises Failure."""
+    """Connect to the first of a host's addresses that answers within `timeout` seconds. Raises Broken."""
     problems = []
     for family, address in resolve(host, port, socket.SOCK_STREAM):
         connecting = socket.socket(family, socket.SOCK_STREAM)
@@ -89,7 +110,7 @@ def connect(host: str, port: int, timeout: float) -> socket.socket:
             problems.append(f"cannot connect to {show_address(address)}: {why(error, timeout)}")
         else:
             return connecting
-    raise Failure("; ".join(problems))
+    raise Broken("; ".join(problems))
 
 
 def why(error: OSError, timeout: float) -> str:
@@ -111,14 +132,20 @@ def main() -> int:
     add_arguments(parser)
     add = parser.add_argument_group("TCP").add_argument
     add("--udp-port", metavar="PORT", type=whole_number(1, 65535), help="send each message over TCP or UDP, at random")
+    add("--reconnect", action="store_true", help="wait for the server; come back and send again when it breaks off")
     options = parser.parse_args()
-    channels: list[Channel] = [Stream(connect(options.host, options.port, options.timeout))]
-    greeting = f"Connected to {channels[0].peer}."
+    if options.reconnect and options.no_reply:
+        parser.error("--reconnect needs replies to know what to send again; leave out --no-reply")
+    stream = Stream(options.host, options.port, options.timeout, options.reconnect)
+    channels: list[Channel] = [stream]
+    if not options.reconnect:
+        stream.reopen()
+    greeting = f"Connect{'ing' if options.reconnect else 'ed'} to {stream.peer}."
     if options.udp_port is not None:
         from udp_client import Datagrams
 
-        channels.append(Datagrams(options.host, options.udp_port))
-        greeting = f"Connected to {channels[0].peer}, and sending to {channels[1].peer} over UDP."
+        channels.append(Datagrams(options.host, options.udp_port, sys.maxsize if options.reconnect else 0))
+        greeting = f"{greeting[:-1]}, and sending to {channels[1].peer} over UDP."
     return Session(options, channels).run(greeting)
 
 

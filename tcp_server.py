@@ -202,6 +202,8 @@ class Connection(Peer):
 class Listener:
     """The listening socket, and the connections that came from it."""
 
+    protocol = "TCP"
+
     def __init__(
         self,
         service: Service,

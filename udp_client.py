@@ -20,6 +20,7 @@ from common import (
     resolve,
     run,
     show_address,
+    whole_number,
     without_ending,
 )
 from common_client import Channel, Ledger, Session, add_arguments
@@ -36,12 +37,13 @@ class Datagrams(Channel):
     window = 64
     window_bytes = 65536
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, retries: int) -> None:
         self._addresses = resolve(host, port, socket.SOCK_DGRAM)
         self._unsent: collections.deque[bytes] = collections.deque()
         self._heard = False
         connected, peer = self._connect_next()
         super().__init__(connected, peer, Ledger(MAX_DATAGRAM - len(CONFIRMATION)))
+        self.retries = retries
 
     def send(self, messages: list[bytes]) -> None:
         """Send messages, a datagram each."""
@@ -100,13 +102,16 @@ class Datagrams(Channel):
 
     def _try_next(self, error: OSError) -> None:
         """After an error, send all again to the host's next address, if nothing ever came from this one."""
+        if self.retries and not self._addresses:
+            self._unsent.clear()  # they count as lost, and are sent again when they are late
+            return
         if self._heard or not self._addresses:
             refused = isinstance(error, ConnectionRefusedError)
             why = "nobody listens there (start the server, or check the port)" if refused else reason(error)
             raise Failure(f"no server at {self.peer}: {why}") from error
         self.socket.close()
         self.socket, self.peer = self._connect_next()
-        self._unsent = collections.deque(self.ledger.unanswered())
+        self._unsent = collections.deque(self.ledger.send_again())
         self.flush()
 
 
@@ -117,8 +122,10 @@ def main() -> int:
         "examples:\n  udp_client.py 127.0.0.1 9001\n  udp_client.py 127.0.0.1 9001 -m 'Hello server!'",
     )
     add_arguments(parser)
+    add = parser.add_argument_group("UDP").add_argument
+    add("--retries", metavar="N", type=whole_number(0), default=0, help="send an unanswered message again, N times (0)")
     options = parser.parse_args()
-    channel = Datagrams(options.host, options.port)
+    channel = Datagrams(options.host, options.port, options.retries)
     return Session(options, [channel]).run(f"Sending to {channel.peer}.")
 
 

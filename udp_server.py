@@ -84,6 +84,8 @@ class UdpPeer(Peer):
 class Endpoint:
     """The one socket, and the peers that were heard from."""
 
+    protocol = "UDP"
+
     def __init__(self, service: Service, selector: selectors.BaseSelector, host: str, port: int) -> None:
         self._service = service
         self._selector = selector
