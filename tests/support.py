@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import unittest
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
 
@@ -130,10 +131,12 @@ class Process:
 
 
 class Server(Process):
-    """One of the servers, on a free port; `port` and `udp_port` say which."""
+    """One of the servers, on a free port; `port` and `udp_port` say which. `within` is a command that starts it."""
 
-    def __init__(self, script: str, *options: object, port: int = 0, **popen: Any) -> None:
-        super().__init__(sys.executable, script, port, *options, **popen)
+    def __init__(
+        self, script: str, *options: object, port: int = 0, within: Sequence[object] = (), **popen: Any
+    ) -> None:
+        super().__init__(*within, sys.executable, script, port, *options, **popen)
         self.protocol = script[:3].upper()
         self.port = self.port_of(self.protocol)
         self.udp_port = self.port_of("UDP") if "--udp-port" in options else 0
