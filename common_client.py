@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import itertools
 import os
 import select
 import selectors
@@ -52,103 +53,103 @@ def add_arguments(parser: Parser) -> None:
     add("--stats", action="store_true", help="print the summary at the end in any case")
 
 
-Sent = tuple[bytes, float, float, int]
-"""A message, when it was sent first and last, in seconds, and how many times it was sent again."""
+Sent = tuple[int, bytes, float, float, int]
+"""A waiting message: its number, the message, when it was sent first and last, in seconds, and how often again."""
 
 
 class Ledger:
     """Which messages were sent, which of them are confirmed, and how long that took."""
 
     def __init__(self, repeated: int | None = None) -> None:
-        """Expect confirmations to repeat only the first `repeated` bytes of a message; None: all of it."""
+        """Expect replies to repeat only the first `repeated` bytes of a message; None: all of it."""
         self.sent = 0
         self.confirmed = 0
+        self.waiting = 0
+        """How many messages are neither confirmed nor given up."""
         self.waiting_bytes = 0
         self.shortest_time = float("inf")
         self.longest_time = self.total_time = 0.0
         self._repeated = repeated
-        self._waiting: dict[int, Sent] = {}
-        self._numbers: dict[bytes, list[int]] = {}
+        self._waiting: dict[bytes, list[Sent]] = {}
+        """By what their replies repeat; the oldest of equal messages stands first."""
         self._refused = 0
-
-    @property
-    def waiting(self) -> int:
-        """How many messages are neither confirmed nor given up."""
-        return len(self._waiting)
 
     @property
     def due(self) -> int:
         """How many replies are still to come: for a refused message nothing more is."""
-        return len(self._waiting) - self._refused
+        return self.waiting - min(self._refused, self.waiting)
 
     def add(self, messages: list[bytes], now: float) -> None:
         """Note messages as sent at `now`, in seconds."""
-        waiting, numbers, repeated = self._waiting, self._numbers, self._repeated
+        waiting, repeated = self._waiting, self._repeated
         for number, message in enumerate(messages, self.sent):
-            waiting[number] = message, now, now, 0
-            numbers.setdefault(message[:repeated], []).append(number)
+            waiting.setdefault(message[:repeated], []).append((number, message, now, now, 0))
         self.sent += len(messages)
+        self.waiting += len(messages)
         self.waiting_bytes += sum(map(len, messages))
 
     def take(self, replies: list[bytes], now: float) -> None:
         """Note what came at `now`: each reply answers the oldest waiting message whose confirmation or echo it is.
 
-        Any other line counts for nothing, except a refusal, which tells that one reply less is to come. Which message
-        it refused is not said, and a person may have typed it: so none is struck off for it.
+        Any other line counts for nothing, except a refusal, which tells that one reply less is to come. It does not
+        say for which message, and a person may have typed it; so no message is struck off for it.
         """
+        waiting, repeated, confirmed = self._waiting, self._repeated, []
         for reply in replies:
-            numbers = self._numbers.get(reply[: self._repeated])  # an echo
+            text = reply[:repeated]
+            equal = waiting.get(text)  # those whose echo it is
             if reply.startswith(CONFIRMATION):
-                confirmed = self._numbers.get(reply[len(CONFIRMATION) :])
-                if confirmed and not (numbers and numbers[0] < confirmed[0]):
-                    numbers = confirmed
-            if numbers:
-                self._confirm(numbers[0], now)
+                confirmable = waiting.get(reply[len(CONFIRMATION) :])
+                if confirmable and not (equal and equal[0] < confirmable[0]):
+                    text, equal = reply[len(CONFIRMATION) :], confirmable
+            if equal:
+                confirmed.append(equal.pop(0))
+                if not equal:
+                    del waiting[text]
             elif reply.startswith(REFUSALS):
-                self._refused = min(self._refused + 1, len(self._waiting))
+                self._refused += 1
+        if confirmed:
+            self._strike(confirmed)
+            self.confirmed += len(confirmed)
+            times = [now - first_at for _, _, first_at, _, _ in confirmed]
+            self.total_time += sum(times)
+            self.shortest_time = min(self.shortest_time, *times)
+            self.longest_time = max(self.longest_time, *times)
 
     def oldest(self) -> float:
-        """Return when the oldest waiting message was sent, in seconds; infinity if none is waiting."""
-        for _, _, sent_at, _ in self._waiting.values():
-            return sent_at
-        return float("inf")
+        """Return when a reply was first to be expected of those missing, in seconds; infinity if none is missing."""
+        return min((equal[0][3] for equal in self._waiting.values()), default=float("inf"))
 
     def send_again(self) -> list[bytes]:
         """Return the waiting messages, in the order in which they were sent, for another connection."""
         self._refused = 0
-        return [message for message, _, _, _ in self._waiting.values()]
+        return [message for _, message, *_ in sorted(itertools.chain(*self._waiting.values()))]
 
     def retry(self, before: float, now: float, retries: int) -> list[bytes]:
         """Return what was last sent before `before` and was not yet sent again `retries` times; note it as sent now."""
-        late = [(number, sent) for number, sent in self._waiting.items() if sent[2] <= before and sent[3] < retries]
-        for number, (message, first_sent_at, _, tries) in late:
-            del self._waiting[number]  # to the end, since the oldest stands first
-            self._waiting[number] = message, first_sent_at, now, tries + 1
-        return [message for _, (message, _, _, _) in late]
+        again = []
+        for equal in self._waiting.values():
+            for place, (number, message, first_at, last_at, tries) in enumerate(equal):
+                if last_at <= before and tries < retries:
+                    equal[place] = number, message, first_at, now, tries + 1
+                    again.append((number, message))
+        return [message for _, message in sorted(again)]
 
     def give_up(self, before: float) -> list[bytes]:
         """Stop waiting for what was last sent before `before`; return it."""
-        late = [number for number, (_, _, sent_at, _) in self._waiting.items() if sent_at <= before]
-        return [self._strike(number)[0] for number in late]
+        late = sorted(sent for equal in self._waiting.values() for sent in equal if sent[3] <= before)
+        for sent in late:
+            text = sent[1][: self._repeated]
+            self._waiting[text].remove(sent)
+            if not self._waiting[text]:
+                del self._waiting[text]
+        self._strike(late)
+        return [message for _, message, *_ in late]
 
-    def _strike(self, number: int) -> tuple[bytes, float]:
-        message, sent_at, _, _ = self._waiting.pop(number)
-        self.waiting_bytes -= len(message)
-        self._refused = min(self._refused, len(self._waiting))
-        key = message[: self._repeated]
-        numbers = self._numbers[key]
-        numbers.remove(number)
-        if not numbers:
-            del self._numbers[key]
-        return message, sent_at
-
-    def _confirm(self, number: int, now: float) -> None:
-        _, sent_at = self._strike(number)
-        self.confirmed += 1
-        took = now - sent_at
-        self.total_time += took
-        self.shortest_time = min(self.shortest_time, took)
-        self.longest_time = max(self.longest_time, took)
+    def _strike(self, struck: list[Sent]) -> None:
+        self.waiting -= len(struck)
+        self.waiting_bytes -= sum([len(message) for _, message, _, _, _ in struck])
+        self._refused = min(self._refused, self.waiting)
 
 
 def summary(ledgers: list[Ledger], no_reply: bool) -> str:
@@ -347,17 +348,17 @@ class Session:
             self._typed.ask()
 
     def _send(self, channel: Channel, room: int) -> None:
-        messages: list[bytes] = []
-        while self._lines and len(messages) < room:
-            message = self._lines.popleft()
-            if message.strip() in WORDS:
-                self._word = message.strip()
-                break
-            if len(message) <= channel.longest:
-                messages.append(message)
-            else:
+        lines = [self._lines.popleft() for _ in range(min(room, len(self._lines)))]
+        if not WORDS.isdisjoint(map(bytes.strip, lines)):
+            place = next(place for place, line in enumerate(lines) if line.strip() in WORDS)
+            self._word = lines[place].strip()
+            self._lines.extendleft(reversed(lines[place + 1 :]))
+            del lines[place:]
+        messages = [line for line in lines if len(line) <= channel.longest]
+        for line in lines if len(messages) < len(lines) else ():
+            if len(line) > channel.longest:
                 self._failed = True
-                self._complain(f"a message of {len(message)} bytes was not sent: {channel.longest} fit into a datagram")
+                self._complain(f"a message of {len(line)} bytes was not sent: {channel.longest} fit into a datagram")
         if self._no_reply:
             channel.ledger.sent += len(messages)
         else:
