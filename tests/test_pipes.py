@@ -249,6 +249,11 @@ class EndOfInput(TestCase):
         command = (sys.executable, "tcp_client.py", "127.0.0.1", server.port, "-m", "hello")
         client = self.start("sh", "-c", 'exec "$@" <&- 2>&-', "sh", *command)
         self.assertEqual((client.wait(), client.output), (0, "Message received: hello\n"))
+        client = self.start("sh", "-c", 'exec "$@" >&-', "sh", *command[:-2])
+        client.type("one\ntwo\n")
+        client.end_input()
+        self.assertEqual((client.wait(), client.errors), (0, ""))
+        server.wait_for("Received from .*: one\n.*: two\n.*Disconnected")
 
 
 class Window(TestCase):

@@ -1,0 +1,578 @@
+"""Endings: the other side goes away, programs are told to stop, command lines are wrong; and addresses of all kinds."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from support import PATIENCE, Process, TestCase, free_port, receive_all, receive_lines, wait_until
+
+SERVERS = ("tcp_server.py", "udp_server.py")
+CLIENTS = ("tcp_client.py", "udp_client.py")
+ADDRESS = r"127\.0\.0\.1:\d+"
+IS_POSIX = unittest.skipUnless(os.name == "posix", "Windows has other signals")
+IS_LINUX = unittest.skipUnless(sys.platform == "linux", "this is how Linux does it")
+
+
+def has_ipv6() -> bool:
+    """Tell whether ::1 can be used here."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+HAS_IPV6 = unittest.skipUnless(has_ipv6(), "there is no IPv6")
+
+
+def reset(connected: socket.socket) -> None:
+    """Close a connection with a reset."""
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connected.close()
+
+
+class ServerGoesAway(TestCase):
+    """A client says at once that the server is gone, and ends with 1."""
+
+    def played_server(self, *arguments: object) -> tuple[Process, socket.socket]:
+        """Return a client and the connection that it made to the test."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.settimeout(PATIENCE)
+            client = self.client("tcp_client.py", "127.0.0.1", listener.getsockname()[1], *arguments)
+            connected, _ = listener.accept()
+        self.addCleanup(connected.close)
+        connected.settimeout(PATIENCE)
+        return client, connected
+
+    def test_while_nothing_is_said(self) -> None:
+        for leave in (socket.socket.close, reset):
+            with self.subTest(leave.__name__):
+                client, server = self.played_server("--timeout", "1000")
+                server.sendall(b"Welcome\n")
+                client.wait_for("^Welcome$")
+                leave(server)
+                self.assert_one_line_error(client, rf"connection (closed by|to) {ADDRESS}")
+
+    WAITING_FOR_THE_END = """
+import runpy, select, socket, sys
+class Waiting(socket.socket):
+    def connect(self, address):
+        super().connect(address)
+        select.select([self], [], [])
+socket.socket = Waiting
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    """Runs a script in a world in which a server that leaves at once has left when connect() returns."""
+
+    def test_a_reset_right_after_the_connection(self) -> None:
+        for leave in (socket.socket.close, reset):
+            with self.subTest(leave.__name__), socket.create_server(("127.0.0.1", 0)) as listener:
+                listener.settimeout(PATIENCE)
+                address = listener.getsockname()
+                command = (sys.executable, "-c", self.WAITING_FOR_THE_END, "tcp_client.py", *address, "-m", "Hello")
+                client = self.start(*command)
+                leave(listener.accept()[0])
+                self.assert_one_line_error(client, ADDRESS)
+
+    def test_before_a_reply(self) -> None:
+        for leave in (socket.socket.close, reset):
+            for arguments in ((), ("-m", "Hello")):
+                with self.subTest(leave.__name__, arguments=arguments):
+                    client, server = self.played_server("--timeout", "1000", *arguments)
+                    if not arguments:
+                        client.type("Hello\n")
+                    self.assertEqual(receive_lines(server, 1), [b"Hello"])
+                    leave(server)
+                    self.assert_one_line_error(client, rf"1 message was not confirmed by {ADDRESS}: Hello")
+
+    def test_in_the_middle_of_a_line(self) -> None:
+        client, server = self.played_server("--timeout", "1000")
+        client.type("one\ntwo\nthree, half ty")
+        self.assertEqual(receive_lines(server, 2), [b"one", b"two"])
+        server.sendall(b"Message received: one\nMessage rec")
+        server.close()
+        self.assert_one_line_error(client, "1 message was not confirmed.*: two")
+        self.assertEqual(client.output, "Message received: one\nMessage rec")
+
+    def test_in_the_middle_of_a_long_message(self) -> None:
+        client, server = self.played_server("--timeout", "1000", "--stats")
+        with contextlib.suppress(BrokenPipeError):
+            client.type(b"x" * 10_000_000 + b"\n")
+        self.assertTrue(server.recv(1000))
+        reset(server)
+        self.assertEqual(client.wait(), 1)
+        self.assertRegex(client.errors, r"\Atcp_client\.py: error: .*\n1 sent, 0 confirmed, 1 lost\n\Z")
+
+    def test_while_replies_are_awaited_after_the_input(self) -> None:
+        client, server = self.played_server("--timeout", "1000")
+        client.type("Hello\n")
+        client.end_input()
+        self.assertEqual(receive_lines(server, 1), [b"Hello"])
+        server.close()
+        self.assert_one_line_error(client, "1 message was not confirmed.*: Hello")
+
+    @IS_POSIX
+    def test_the_server_is_killed(self) -> None:
+        server = self.server("tcp_server.py")
+        client = self.client("tcp_client.py", "127.0.0.1", server.port)
+        client.type("Hello\n")
+        client.wait_for("received: Hello$")
+        server.signal(signal.SIGKILL)
+        self.assert_one_line_error(client, ADDRESS)
+
+    def test_a_udp_server_is_gone(self) -> None:
+        server = self.server("udp_server.py")
+        client = self.client("udp_client.py", "127.0.0.1", server.port)
+        client.type("Hello\n")
+        client.wait_for("received: Hello$")
+        server.close()
+        client.type("Anybody?\n")
+        self.assert_one_line_error(client, rf"{ADDRESS}.*nobody listens there.*: Anybody[?]")
+
+    def test_a_server_that_stays_silent(self) -> None:
+        client, server = self.played_server("--timeout", "0.2")
+        client.type("Hello\n")
+        self.assertEqual(receive_lines(server, 1), [b"Hello"])
+        self.assert_one_line_error(client, r"1 message was not confirmed.*: Hello")
+
+    def test_a_shutdown_is_not_an_error_when_nothing_is_due(self) -> None:
+        server = self.server("tcp_server.py")
+        client = self.client("tcp_client.py", "127.0.0.1", server.port, "-m", "Hello", "-m", "exit")
+        self.assertEqual((client.wait(), client.errors), (0, ""))
+
+    @IS_LINUX
+    def test_a_connection_that_nobody_answers(self) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+            port = listener.getsockname()[1]
+            for _ in range(4):  # fill its backlog, so that the kernel drops the next
+                filler = socket.socket()
+                self.addCleanup(filler.close)
+                filler.setblocking(False)
+                filler.connect_ex(("127.0.0.1", port))
+            client = self.client("tcp_client.py", "127.0.0.1", port, "--timeout", "0.2", "-m", "Hello")
+            self.assert_one_line_error(client, rf"127\.0\.0\.1:{port}: no answer within 0\.2 s")
+
+    @IS_POSIX
+    def test_nobody_reads_the_replies(self) -> None:
+        server = self.server("tcp_server.py")
+        readable, writable = os.pipe()
+        os.close(readable)
+        client = self.client("tcp_client.py", "127.0.0.1", server.port, "-m", "Hello", stdout=writable)
+        os.close(writable)
+        self.assert_one_line_error(client, "standard output: Broken pipe")
+
+
+class ClientGoesAway(TestCase):
+    """A server notes that a client is gone, and goes on."""
+
+    def setUp(self) -> None:
+        self.tcp = self.server("tcp_server.py", "--reply", "relay")
+        self.staying = self.connect(self.tcp.port)
+        self.tcp.wait_for("Connected")
+
+    def assert_noted(self, raw: socket.socket, leave: object) -> None:
+        """Check that the server notes that a connection is closed, and serves the other."""
+        name = f"127.0.0.1:{raw.getsockname()[1]}"
+        self.tcp.wait_for(rf"Connected by {name}$")
+        assert callable(leave)
+        leave(raw)
+        self.tcp.wait_for(rf"^\[TCP Server\] Disconnected: {name}( \(.*\))?$")
+        self.staying.sendall(b"I am here\n")
+        lines: list[bytes] = []
+        while b"Message received: I am here" not in lines:
+            lines += receive_lines(self.staying, 1)
+        self.assertNotIn("Traceback", self.tcp.errors)
+
+    def test_without_a_word(self) -> None:
+        for leave in (socket.socket.close, reset):
+            with self.subTest(leave.__name__):
+                self.assert_noted(self.connect(self.tcp.port), leave)
+
+    def test_in_the_middle_of_a_line(self) -> None:
+        for leave in (socket.socket.close, reset):
+            with self.subTest(leave.__name__):
+                raw = self.connect(self.tcp.port)
+                raw.sendall(b"half a li")
+                self.assert_noted(raw, leave)
+
+    def test_before_its_replies(self) -> None:
+        for leave in (socket.socket.close, reset):
+            with self.subTest(leave.__name__):
+                raw = self.connect(self.tcp.port)
+                raw.sendall(b"line\n" * 1000)
+                self.assert_noted(raw, leave)
+
+    def test_while_it_does_not_read(self) -> None:
+        raw = self.connect(self.tcp.port)
+        self.addCleanup(raw.close)
+        raw.setblocking(False)
+        while select.select([], [raw], [], 0.2)[1]:
+            with contextlib.suppress(BlockingIOError):
+                raw.send(b"x" * 60000 + b"\n")
+        self.assert_noted(raw, reset)
+
+    def test_with_a_half_close(self) -> None:
+        raw = self.connect(self.tcp.port)
+        raw.sendall(b"last words")
+        raw.shutdown(socket.SHUT_WR)
+        self.assertEqual(receive_all(raw), b"Message received: last words\n")
+        self.assert_noted(raw, socket.socket.close)
+
+    def test_a_udp_peer_that_is_gone(self) -> None:
+        server = self.server("udp_server.py", "--reply", "relay")
+        gone, staying = self.datagrams(server.port), self.datagrams(server.port)
+        for peer in (gone, staying):
+            peer.send(b"hello")
+            self.assertEqual(peer.recv(100), b"Message received: hello")
+        gone.close()
+        for _ in range(3):  # relayed to where nobody is any more
+            staying.send(b"still there?")
+            self.assertEqual(staying.recv(100), b"Message received: still there?")
+        server.type("to all\n")
+        self.assertEqual(staying.recv(100), b"to all")
+
+
+@IS_POSIX
+class Stopping(TestCase):
+    """Signals end the programs cleanly."""
+
+    def test_signals_stop_a_server_as_exit_does(self) -> None:
+        for script in SERVERS:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                with self.subTest(script, signal=number.name):
+                    server = self.server(script)
+                    raw = self.connect(server.port) if script == "tcp_server.py" else self.datagrams(server.port)
+                    raw.sendall(b"hello\n")
+                    self.assertEqual(raw.recv(100), b"Message received: hello\n")
+                    server.signal(number)
+                    self.assertEqual(raw.recv(100), b"Server shutting down...\n")
+                    raw.close()
+                    self.assertEqual((server.wait(), server.errors), (0, ""))
+                    self.assertRegex(
+                        server.output, rf"{number.name} received.*\n(.*\n)*\[Server\] All services stopped"
+                    )
+
+    def test_clients_that_do_not_read_can_not_keep_a_server(self) -> None:
+        server = self.server("tcp_server.py", "--quiet", "--udp-port", 0)
+        for _ in range(3):
+            raw = self.connect(server.port)
+            raw.setblocking(False)
+            while select.select([], [raw], [], 0.1)[1]:
+                with contextlib.suppress(BlockingIOError):
+                    raw.send(b"x" * 60000 + b"\n")
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+
+    def test_what_was_received_before_a_signal_is_answered(self) -> None:
+        server = self.server("tcp_server.py", "--quiet")
+        raw = self.connect(server.port)
+        raw.sendall(b"line\n" * 5000)
+        self.assertEqual(receive_lines(raw, 1)[0], b"Message received: line")
+        server.signal(signal.SIGTERM)
+        self.assertTrue(receive_all(raw).endswith(b"Message received: line\nServer shutting down...\n"))
+        raw.close()
+        self.assertEqual(server.wait(), 0)
+
+    def test_an_interrupted_client(self) -> None:
+        server = self.server("tcp_server.py", "--udp-port", 0)
+        for script, port in zip(CLIENTS, (server.port, server.udp_port)):
+            with self.subTest(script):
+                client = self.client(script, "127.0.0.1", port)
+                client.type("Hello\n")
+                client.wait_for("received: Hello$")
+                client.signal(signal.SIGINT)
+                self.assertEqual((client.wait(), client.errors), (130, ""))
+
+    def test_an_interrupted_client_names_what_was_not_confirmed(self) -> None:
+        server = self.server("tcp_server.py", "--udp-port", 0, "--reply", "none")
+        for script, port in zip(CLIENTS, (server.port, server.udp_port)):
+            with self.subTest(script):
+                client = self.client(script, "127.0.0.1", port, "--timeout", "1000", "-m", f"by {script}")
+                server.wait_for(f"by {script}$")
+                client.signal(signal.SIGINT)
+                self.assert_one_line_error(client, f"1 message was not confirmed.*: by {script}", 130)
+
+    @IS_LINUX
+    def test_a_client_interrupted_while_it_connects(self) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+            address = listener.getsockname()
+            for _ in range(4):
+                filler = socket.socket()
+                self.addCleanup(filler.close)
+                filler.setblocking(False)
+                filler.connect_ex(address)
+            client = self.client("tcp_client.py", *address, "--timeout", "1000")
+            remote = f"0100007F:{address[1]:04X} 02"  # its connection, in the state SYN_SENT
+            wait_until(lambda: self.connects(client, remote), "the client connects")
+            client.signal(signal.SIGINT)
+            self.assertEqual((client.wait(), client.errors), (130, ""))
+
+    @staticmethod
+    def connects(client: Process, remote: str) -> bool:
+        """Tell whether one of a client's sockets is in a state with a remote address, both as in /proc/net/tcp."""
+        inodes = set()
+        with contextlib.suppress(OSError):
+            for link in Path(f"/proc/{client.popen.pid}/fd").iterdir():
+                inodes |= set(re.findall(r"socket:\[(\d+)\]", str(link.readlink())))
+        connections = [line for line in Path("/proc/net/tcp").read_text().splitlines() if remote in line]
+        return any(line.split()[9] in inodes for line in connections)
+
+    def test_a_terminated_client(self) -> None:
+        server = self.server("tcp_server.py")
+        client = self.client("tcp_client.py", "127.0.0.1", server.port)
+        client.type("Hello\n")
+        client.wait_for("received: Hello$")
+        client.signal(signal.SIGTERM)
+        self.assertEqual((client.wait(), client.errors), (128 + signal.SIGTERM, ""))
+        server.wait_for("Disconnected")
+
+
+class BusyPorts(TestCase):
+    """A port that somebody has, had, or may not have."""
+
+    def test_a_busy_port_is_refused_with_a_cure(self) -> None:
+        for script in SERVERS:
+            with self.subTest(script):
+                port = self.server(script).port
+                second = self.start(sys.executable, script, port)
+                self.assert_one_line_error(second, rf"port {port} is in use; stop .* or choose another port")
+                self.assertEqual(second.output, "")
+
+    def test_a_busy_udp_port_stops_both(self) -> None:
+        port = self.server("udp_server.py").port
+        second = self.start(sys.executable, "tcp_server.py", 0, "--udp-port", port)
+        self.assert_one_line_error(second, rf"port {port} is in use")
+
+    def test_tcp_and_udp_may_have_the_same_port(self) -> None:
+        server = self.server("tcp_server.py")
+        self.assertEqual(self.server("udp_server.py", port=server.port).port, server.port)
+
+    def test_a_tcp_server_restarts_at_once_on_its_old_port(self) -> None:
+        server = self.server("tcp_server.py")
+        raw = self.connect(server.port)
+        raw.sendall(b"terminate\n")  # the server closes first: its side stays in TIME_WAIT
+        self.assertEqual(receive_all(raw), b"")
+        raw.close()
+        client = self.client("tcp_client.py", "127.0.0.1", server.port, "-m", "exit")
+        self.assertEqual((client.wait(), server.wait()), (0, 0))
+        again = self.server("tcp_server.py", port=server.port)
+        self.assertEqual(again.port, server.port)
+
+    @IS_LINUX
+    def test_a_port_that_needs_rights(self) -> None:
+        port = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) - 1
+        if port < 1:
+            self.skipTest("every port is free for all here")
+        drop = (
+            "import ctypes, os, sys; "
+            "ctypes.CDLL(None).prctl(24, 10, 0, 0, 0); "  # PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE: takes it from root
+            "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+        )
+        for script in SERVERS:
+            with self.subTest(script):
+                server = self.start(sys.executable, "-c", drop, script, port)
+                self.assert_one_line_error(server, rf"port {port} needs more rights; choose one of 1024 or above")
+
+
+class CommandLines(TestCase):
+    """What is wrong with a command line is said in one line, with exit code 2; what is wrong elsewhere, with 1."""
+
+    def assert_all_refused(self, cases: list[tuple[str, str]], code: int) -> None:
+        """Check the exit code and the one line on standard error of each (command line, pattern)."""
+        processes = [self.start(sys.executable, *command.split(), stdin=subprocess.DEVNULL) for command, _ in cases]
+        for process, (command, pattern) in zip(processes, cases):
+            with self.subTest(command):
+                self.assert_one_line_error(process, pattern, code)
+                self.assertTrue(process.errors.startswith(command.split()[0] + ": error: "))
+                self.assertEqual(process.output, "")
+
+    def test_ports(self) -> None:
+        cases = [(script, "PORT") for script in SERVERS]
+        cases += [(f"{script} {port}", f"PORT.*{port}") for script in SERVERS for port in ("70000", "abc", "65536")]
+        cases += [
+            (f"{script} 127.0.0.1 {port}", f"PORT.*{port}") for script in CLIENTS for port in ("70000", "abc", "0")
+        ]
+        cases += [("tcp_server.py 0 --udp-port 70000", "--udp-port.*70000")]
+        cases += [("tcp_client.py 127.0.0.1 9000 --udp-port x", "--udp-port.*'x'")]
+        self.assert_all_refused(cases, 2)
+
+    def test_missing_and_unknown_arguments(self) -> None:
+        cases = [(f"{script}", "HOST.*PORT") for script in CLIENTS]
+        cases += [(f"{script} 127.0.0.1", "PORT") for script in CLIENTS]
+        cases += [(f"{script} 127.0.0.1 9000 --quiet", "--quiet") for script in CLIENTS]
+        cases += [(f"{script} 0 --verbose", "--verbose") for script in SERVERS]
+        cases += [(f"{script} 0 extra", "extra") for script in SERVERS]
+        self.assert_all_refused(cases, 2)
+
+    def test_values(self) -> None:
+        cases = [
+            ("tcp_server.py 0 --reply loudly", "--reply.*loudly"),
+            ("tcp_server.py 0 --exit-from me", "--exit-from.*me"),
+            ("tcp_server.py 0 --max-message 0", "--max-message.*'0'"),
+            ("udp_server.py 0 --max-message 65508", "--max-message.*65508.*65507"),
+            ("tcp_server.py 0 --max-clients none", "--max-clients.*none"),
+            ("tcp_server.py 0 --idle-timeout -1", "--idle-timeout"),
+            ("tcp_server.py 0 --idle-timeout nan", "--idle-timeout.*nan"),
+            ("tcp_client.py 127.0.0.1 9000 --timeout 0", "--timeout.*'0'"),
+            ("udp_client.py 127.0.0.1 9000 --timeout soon", "--timeout.*soon"),
+            ("udp_client.py 127.0.0.1 9000 --timeout inf", "--timeout.*inf"),
+            ("udp_client.py 127.0.0.1 9000 -m", "-m"),
+        ]
+        self.assert_all_refused(cases, 2)
+
+    def test_hosts_that_do_not_resolve(self) -> None:
+        long_name = "x" * 64 + ".invalid"
+        cases = [(f"{script} --host {host} 0", host) for script in SERVERS for host in ("nowhere.invalid", long_name)]
+        cases += [(f"{script} {host} 9 -m x", host) for script in CLIENTS for host in ("nowhere.invalid", long_name)]
+        self.assert_all_refused([(command, f"cannot find host {host}: .*; check") for command, host in cases], 1)
+
+    def test_an_address_of_another_machine(self) -> None:
+        pattern = r"cannot listen on 192\.0\.2\.1:\d+: this machine has no such address"
+        self.assert_all_refused([(f"{script} --host 192.0.2.1 0", pattern) for script in SERVERS], 1)
+
+    def test_version_and_help(self) -> None:
+        for script in (*SERVERS, *CLIENTS):
+            with self.subTest(script):
+                version, usage = [self.start(sys.executable, script, option) for option in ("--version", "--help")]
+                self.assertEqual((version.wait(), version.errors), (0, ""))
+                self.assertRegex(version.output, rf"\A{script} \d+\.\d+\n\Z")
+                self.assertEqual((usage.wait(), usage.errors), (0, ""))
+                self.assertRegex(usage.output, rf"\Ausage: {script} (.*\n)+examples:\n  {script} ")
+
+
+class Addresses(TestCase):
+    """Servers and clients on addresses of all kinds."""
+
+    def assert_they_talk(self, listen_on: str, connect_to: str, shown: str) -> None:
+        """Check that clients reach both servers on an address, and how it and the client's address are shown."""
+        server = self.server("tcp_server.py", "--host", listen_on, "--udp-port", 0)
+        for script, port in zip(CLIENTS, (server.port, server.udp_port)):
+            with self.subTest(script, listen_on=listen_on, connect_to=connect_to):
+                protocol = script[:3].upper()
+                client = self.client(script, connect_to, port, "-m", f"by {protocol}")
+                self.assertEqual((client.wait(), client.errors), (0, ""))
+                self.assertEqual(client.output, f"Message received: by {protocol}\n")
+                peer = server.wait_for(rf"^\[{protocol} Server\] Received from (.*):\d+: by {protocol}$")[1]
+                self.assertEqual(peer, shown)
+
+    def test_ipv4(self) -> None:
+        self.assert_they_talk("127.0.0.1", "127.0.0.1", "127.0.0.1")
+        self.assert_they_talk("0.0.0.0", "127.0.0.1", "127.0.0.1")
+
+    @HAS_IPV6
+    def test_ipv6(self) -> None:
+        self.assert_they_talk("::1", "::1", "[::1]")
+
+    @HAS_IPV6
+    def test_both_families_on_one_socket(self) -> None:
+        self.assert_they_talk("::", "::1", "[::1]")
+        self.assert_they_talk("::", "127.0.0.1", "127.0.0.1")
+
+    def test_localhost(self) -> None:
+        server = self.server("tcp_server.py", "--host", "localhost", "--udp-port", 0)
+        for script, port in zip(CLIENTS, (server.port, server.udp_port)):
+            client = self.client(script, "localhost", port, "-m", "Hello")
+            self.assertEqual((client.wait(), client.output), (0, "Message received: Hello\n"), client.errors)
+
+    @HAS_IPV6
+    def test_where_a_server_listens_is_shown(self) -> None:
+        for host, shown in (("127.0.0.1", r"127\.0\.0\.1"), ("::1", r"\[::1\]"), ("::", r"\[::\]")):
+            for script in SERVERS:
+                with self.subTest(script, host=host):
+                    server = self.server(script, "--host", host)
+                    self.assertRegex(server.output, rf"\A\[\w+ Server\] Listening on {shown}:{server.port}\. ")
+
+    @HAS_IPV6
+    def test_errors_show_ipv6_addresses_in_brackets(self) -> None:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+            port = probe.getsockname()[1]
+            client = self.client("tcp_client.py", "::1", port, "-m", "Hello")
+            self.assert_one_line_error(client, rf"cannot connect to \[::1\]:{port}: connection refused")
+        server = self.server("tcp_server.py", "--host", "::1")
+        second = self.start(sys.executable, "tcp_server.py", "--host", "::1", server.port)
+        self.assert_one_line_error(second, rf"cannot listen on \[::1\]:{server.port}: port {server.port} is in use")
+
+    @HAS_IPV6
+    def test_exit_is_local_over_either_family(self) -> None:
+        for host in ("127.0.0.1", "::1"):
+            for number, script in enumerate(CLIENTS):
+                with self.subTest(script, host=host):
+                    server = self.server("tcp_server.py", "--host", "::", "--udp-port", 0)
+                    client = self.client(script, host, (server.port, server.udp_port)[number], "-m", "exit")
+                    self.assertEqual((client.wait(), client.output), (0, "Server shutting down...\n"), client.errors)
+                    self.assertEqual(server.wait(), 0)
+
+    RESOLVING = """
+import runpy, socket, sys
+real = socket.getaddrinfo
+hosts = {"several.test": ["::1", "127.0.0.1"], "wrong.test": ["::1", "::1"]}
+def several(host, *rest, **options):
+    return [found for name in hosts.get(host, [host]) for found in real(name, *rest, **options)]
+socket.getaddrinfo = several
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    """Runs a script in a world in which `several.test` has an address with a server and, before it, one without."""
+
+    @HAS_IPV6
+    def test_each_address_of_a_name_is_tried(self) -> None:
+        server = self.server("tcp_server.py", "--udp-port", 0)
+        for script, port in zip(CLIENTS, (server.port, server.udp_port)):
+            with self.subTest(script):
+                command = (sys.executable, "-c", self.RESOLVING, script, "several.test", port, "-m", "one", "-m", "two")
+                client = self.start(*command)
+                self.assertEqual((client.wait(), client.errors), (0, ""))
+                self.assertEqual(client.output, "Message received: one\nMessage received: two\n")
+
+    @HAS_IPV6
+    def test_a_name_without_a_server_at_any_address(self) -> None:
+        port = free_port()
+        client = self.start(sys.executable, "-c", self.RESOLVING, "tcp_client.py", "wrong.test", port, "-m", "Hello")
+        self.assert_one_line_error(client, rf"(\[::1\]:{port}: connection refused.*){{2}}")
+        port = free_port(socket.SOCK_DGRAM)
+        client = self.start(sys.executable, "-c", self.RESOLVING, "udp_client.py", "wrong.test", port, "-m", "Hello")
+        self.assert_one_line_error(client, rf"\[::1\]:{port}: nobody listens there")
+
+    @IS_LINUX
+    def test_a_udp_reply_leaves_from_the_address_that_the_message_was_sent_to(self) -> None:
+        for host in ("0.0.0.0", *(["::"] if has_ipv6() else [])):
+            with self.subTest(host):
+                server = self.server("udp_server.py", "--host", host, "--reply", "relay")
+                peers = [self.datagrams(server.port, f"127.0.0.{number}") for number in (1, 2, 3)]
+                for peer in peers:
+                    peer.send(b"hello")
+                    self.assertEqual(peer.recv(100), b"Message received: hello")  # it hears no other address
+                for peer, later in zip(peers, (2, 1, 0)):
+                    for _ in range(later):
+                        self.assertRegex(peer.recv(100), rb"^127\.0\.0\.1:\d+: hello$")
+                server.type("typed\n")
+                for peer in peers:
+                    self.assertEqual(peer.recv(100), b"typed")
+
+    def test_nobody_outside_reaches_a_server_unless_it_is_asked_to_listen_there(self) -> None:
+        for script in SERVERS:
+            with self.subTest(script):
+                server = self.server(script)
+                self.assertIn("Listening on 127.0.0.1:", server.output)
+
+    @IS_LINUX
+    def test_a_tcp_server_on_one_address_is_not_on_another(self) -> None:
+        server = self.server("tcp_server.py")
+        with socket.socket() as raw:
+            self.assertEqual(raw.connect_ex(("127.0.0.2", server.port)), errno.ECONNREFUSED)
+
+
+if __name__ == "__main__":
+    unittest.main()
