@@ -1,0 +1,311 @@
+"""What datagrams from the network can do to the servers: no harm, and no circles."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import select
+import socket
+import struct
+import sys
+import threading
+import time
+import unittest
+
+from hostile import (
+    CONFIRMATION,
+    MIB,
+    SERVERS_REPLIES,
+    PeerTest,
+    as_root,
+    cpu_seconds,
+    has_ipv6,
+    kernel_rows,
+    on_linux,
+    random_texts,
+)
+from support import (
+    Server,
+    resident_bytes,
+    wait_until,
+)
+
+
+class Circles(PeerTest):
+    """Two servers never talk in circles (CVE-2024-2169)."""
+
+    def test_datagrams_of_another_server(self) -> None:
+        """What reads as a server's own reply gets no answer and is told to nobody, in any --reply mode."""
+        for mode in ("confirm", "echo", "relay", "none"):
+            server = self.server("udp_server.py", "--reply", mode)
+            peer, other = self.datagrams(server.port), self.datagrams(server.port)
+            other.send(b"I listen")
+            server.wait_for("I listen")
+            for reply in SERVERS_REPLIES:
+                peer.send(reply)
+            peer.send(b"the last")
+            server.wait_for("Received from [^ ]+: the last$")
+            for ears, first in ((peer, b"the last"), (other, b"I listen")):
+                if mode != "none":
+                    self.assertTrue(ears.recv(1000).endswith(first), mode)
+            if mode == "relay":
+                self.assertTrue(other.recv(1000).endswith(b": the last"))
+            for ears in (peer, other):
+                ears.setblocking(False)
+                self.assertRaises(BlockingIOError, ears.recv, 1000)
+            self.assertNotRegex(server.output, "Received from [^ ]+: (Message received|Server shutting|Error)")
+
+    def test_two_servers(self) -> None:
+        """Datagrams between two servers that know two ways to each other run dry, whatever their --reply modes."""
+        modes = [
+            ("confirm", "confirm"),
+            ("echo", "echo"),
+            ("echo", "confirm"),
+            ("relay", "relay"),
+            ("relay", "echo"),
+            ("relay", "confirm"),
+        ]  # a server with --reply none says nothing
+        for pair in modes:
+            with self.subTest(pair):
+                first, second = (self.server("udp_server.py", "--quiet", "--reply", mode) for mode in pair)
+                other_end: dict[socket.socket, socket.socket] = {}
+                for _ in range(2):
+                    at_first, at_second = self.datagrams(first.port), self.datagrams(second.port)
+                    other_end.update({at_first: at_second, at_second: at_first})
+                for way in other_end:
+                    way.send(b"hello, server")
+                self.assert_runs_dry(other_end, most=1000 if "relay" in pair else 20_000)
+                self.assert_well(first)
+                self.assert_well(second)
+
+    def assert_runs_dry(self, other_end: dict[socket.socket, socket.socket], most: int) -> None:
+        """Hand on every datagram that a server sends to the other server, until there is none, or more than `most`."""
+        handed_on = 0
+        while True:
+            ready = select.select(list(other_end), [], [], 0.3)[0]
+            if not ready:
+                return
+            for way in ready:
+                other_end[way].send(way.recv(65536))
+                handed_on += 1
+            self.assertLessEqual(handed_on, most, "the servers talk in circles")
+
+    @on_linux
+    def test_a_port_that_services_answer_from(self) -> None:
+        """A datagram from a port below 1024 gets no answer."""
+        server = self.server("udp_server.py")
+        service = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(service.close)
+        for port in range(1023, 900, -1):
+            try:
+                service.bind(("127.0.0.1", port))
+                break
+            except PermissionError:
+                self.skipTest("may not bind a port below 1024")
+            except OSError:
+                continue
+        service.sendto(b"hello", ("127.0.0.1", server.port))
+        self.assert_well(server)
+        service.setblocking(False)
+        self.assertRaises(BlockingIOError, service.recv, 1000)
+
+    @on_linux
+    @as_root
+    def test_spoofed_datagrams(self) -> None:
+        """A datagram that seems to come from the server itself, or from another server, starts nothing."""
+        for mode, host in (("confirm", "127.0.0.1"), ("echo", "127.0.0.1"), ("echo", "0.0.0.0"), ("relay", "0.0.0.0")):
+            with self.subTest(mode, host=host):
+                first, second = (self.server("udp_server.py", "--reply", mode, "--host", host) for _ in range(2))
+                self._spoof(first.port, first.port, b"to myself")
+                first.wait_for("Ignored from 127.0.0.1:.*: to myself$")
+                self._spoof(first.port, second.port, b"a circle")
+                second.wait_for(": a circle$")
+                wait_until(functools.partial(self._rests, first, second), "no more datagrams go back and forth")
+                self.assert_well(first)
+                self.assert_well(second)
+
+    @staticmethod
+    def _rests(*servers: Server) -> bool:
+        before = [(cpu_seconds(server), len(server.output)) for server in servers]
+        time.sleep(0.3)
+        after = [(cpu_seconds(server), len(server.output)) for server in servers]
+        return all(new[0] - old[0] < 0.05 and old[1] == new[1] for old, new in zip(before, after))
+
+    def _spoof(self, source_port: int, port: int, text: bytes) -> None:
+        """Send a datagram from 127.0.0.1 and a port that another program has."""
+        here = socket.inet_aton("127.0.0.1")
+        total = 20 + 8 + len(text)
+        header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, total, 0, 0, 64, socket.IPPROTO_UDP, 0, here, here)
+        try:
+            raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        except PermissionError:
+            self.skipTest("may not open a raw socket")
+        with raw:
+            raw.sendto(header + struct.pack("!HHHH", source_port, port, 8 + len(text), 0) + text, ("127.0.0.1", 0))
+
+
+class Datagrams(PeerTest):
+    """Where datagrams come from and go to, and how many at once."""
+
+    @on_linux
+    def test_replies_leave_from_the_address_that_was_asked(self) -> None:
+        """A server on all addresses answers, relays and speaks from the one that a peer sent to."""
+        for host, addresses in {
+            "0.0.0.0": ["127.0.0.1", "127.0.0.2", "127.7.8.9"],
+            "::": ["::1", "127.0.0.2"],
+        }.items():
+            if ":" in host and not has_ipv6():
+                continue
+            server = self.server("udp_server.py", "--host", host, "--reply", "relay")
+            peers = [self.datagrams(server.port, address) for address in addresses]  # connected: hears no other address
+            for number, peer in enumerate(peers):
+                peer.send(b"I am %d" % number)
+                self.assertEqual(peer.recv(1000), b"Message received: I am %d" % number)
+            for heard in range(1, len(peers)):
+                self.assertTrue(peers[0].recv(1000).endswith(b": I am %d" % heard))
+            server.type("typed here\n")
+            self.assertEqual(peers[0].recv(1000), b"typed here")
+            server.type("exit\n")
+            server.wait()
+            self.assertEqual(peers[0].recv(1000), b"Server shutting down...")
+
+    @on_linux
+    def test_burst(self) -> None:
+        """Of 5,000 datagrams at once, all are answered that the kernel let in: as many as a large buffer holds."""
+        server = self.server("udp_server.py")
+        burst = [b"%d" % number for number in range(5000)]
+        most = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(most.close)
+        most.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MIB)
+        most.bind(("127.0.0.1", 0))
+        peer = self.datagrams(most.getsockname()[1])
+        for message in burst:
+            peer.send(message)
+        most.setblocking(False)
+        held = 0
+        with contextlib.suppress(BlockingIOError):
+            while most.recv(100):
+                held += 1
+
+        peer.connect(("127.0.0.1", server.port))
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * MIB)
+        server.signal(19)  # SIGSTOP: the worst time for a burst
+        for message in burst:
+            peer.send(message)
+        answers: list[bytes] = []
+        reader = threading.Thread(target=self._collect, args=(peer, answers))
+        reader.start()
+        server.signal(18)  # SIGCONT
+        dropped = [0]
+
+        def all_accounted_for() -> bool:
+            dropped[0] = int(kernel_rows("udp", server.port)[0][-1])
+            lost_here = sum(int(row[-1]) for row in kernel_rows("udp", peer.getsockname()[1]))
+            return len(answers) + dropped[0] + lost_here >= len(burst)
+
+        wait_until(all_accounted_for, "every datagram is answered, or was dropped by the kernel")
+        peer.settimeout(0.1)
+        reader.join()
+        self.assertEqual(len(set(answers)), len(answers))
+        self.assertGreaterEqual(len(burst) - dropped[0], held, "fewer than a buffer of 1 MiB holds")
+        self.assert_well(server)
+
+    @staticmethod
+    def _collect(peer: socket.socket, answers: list[bytes]) -> None:
+        peer.settimeout(1)
+        with contextlib.suppress(socket.timeout):
+            while True:
+                answers.append(peer.recv(1000))
+
+    def test_peers_that_listen_no_more(self) -> None:
+        """Replies to closed ports, and the errors that they bring back, disturb nobody."""
+        server = self.server("udp_server.py", "--reply", "relay")
+        for number in range(300):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+                gone.sendto(b"%d" % number, ("127.0.0.1", server.port))
+        server.wait_for("Received from [^ ]+: 299$")
+        listener = self.datagrams(server.port)
+        listener.send(b"I listen")
+        listener.recv(1000)
+        server.type("anybody there?\n")
+        self.assertEqual(listener.recv(1000), b"anybody there?")
+        self.assert_well(server)
+
+    @on_linux
+    def test_endless_peers(self) -> None:
+        """Datagrams from ever new ports cost no memory without limit."""
+        server = self.server("udp_server.py", "--quiet", "--reply", "relay")
+        server.type("\n")
+        listener = self.datagrams(server.port)
+        listener.send(b"hello")
+        listener.recv(1000)
+        memory = []
+        for number in range(30_000):
+            if number in (15_000, 29_999):
+                memory.append(resident_bytes(server))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                host = f"127.{1 + number // 250 % 250}.{number % 250}.1"
+                peer.bind((host, 0))
+                peer.sendto(b"terminate" if number % 2 else b"x", ("127.0.0.1", server.port))
+        self.assertLess(memory[1] - memory[0], 8 * MIB)
+
+
+class Garbage(PeerTest):
+    """Random and overlong datagrams."""
+
+    def test_datagrams(self) -> None:
+        """60,000 random byte strings over UDP: each is confirmed as it came, and shown safely."""
+        server = self.server("udp_server.py")
+        texts = [text for text in random_texts(60_000, 40) if not text.startswith(tuple(SERVERS_REPLIES))]
+        peer = self.datagrams(server.port)
+        before = 0
+        for start in range(0, len(texts), 32):
+            sent = texts[start : start + 32]
+            for text in sent:
+                peer.send(text)
+            self.assertEqual([peer.recv(1000) for _ in sent], [CONFIRMATION + text for text in sent])
+            if start == 32 * 500 and sys.platform == "linux":
+                before = resident_bytes(server)
+        if sys.platform == "linux":
+            self.assertLess(resident_bytes(server) - before, 2 * MIB)
+        self.assert_well(server)
+        self.assert_clean_record(server)
+
+    def test_datagrams_too_long(self) -> None:
+        """A datagram over the limit is refused, the next one is answered."""
+        server = self.server("udp_server.py", "--max-message", 100)
+        peer = self.datagrams(server.port)
+        peer.send(b"x" * 100)
+        self.assertEqual(peer.recv(65536), CONFIRMATION + b"x" * 100)
+        peer.send(b"x" * 101)
+        self.assertEqual(peer.recv(65536), b"Error: message longer than 100 bytes")
+        peer.send(b"x" * 65000 + b"\n")
+        self.assertEqual(peer.recv(65536), b"Error: message longer than 100 bytes\n")
+        self.assert_well(server)
+
+    def test_forged_line(self) -> None:
+        """A datagram with line feeds inside stays one line of the record."""
+        server = self.server("udp_server.py")
+        peer = self.datagrams(server.port)
+        peer.send(b"hello\n[UDP Server] Received from 10.0.0.1:1: forged\r\n")
+        server.wait_for(r"Received from [^ ]+: hello\\n\[UDP Server\] Received from 10\.0\.0\.1:1: forged$")
+        self.assertNotIn("\n[UDP Server] Received from 10.", server.output)
+
+    def test_what_is_harmless(self) -> None:
+        """Words in any script and emoji are shown as they are."""
+        server = self.server("udp_server.py", env={"PYTHONIOENCODING": "utf-8"})
+        peer = self.datagrams(server.port)
+        peer.send("Grüße, 世界, 👩‍🚀".encode())
+        server.wait_for("Received from [^ ]+: Grüße, 世界, 👩‍🚀$")
+
+    def test_narrow_output(self) -> None:
+        """An output that takes nothing but ASCII gets escapes for the rest."""
+        server = self.server("udp_server.py", env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+        peer = self.datagrams(server.port)
+        peer.send("Grüße".encode())
+        self.assertEqual(peer.recv(1000), CONFIRMATION + "Grüße".encode())
+        server.wait_for(r"Received from [^ ]+: Gr\\xfc\\xdfe$")
+
+
+if __name__ == "__main__":
+    unittest.main()
