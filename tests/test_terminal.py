@@ -1,0 +1,640 @@
+"""What a person sees in a terminal: whole lines, the half-typed one below them, and a terminal left as it was."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import ClassVar
+
+from support import PATIENCE, TestCase, needs, receive_lines
+
+try:
+    from screen import Terminal
+except ImportError:
+    raise unittest.SkipTest("this system has no terminals as Unix has them") from None
+try:
+    import readline
+except ImportError:
+    readline = None  # type: ignore[assignment]
+
+LEFT, UP, HOME, END = "\x1b[D", "\x1b[A", "\x01", "\x05"
+CTRL_C, CTRL_D, CTRL_Z = "\x03", "\x04", "\x1a"
+CONFIRMED = "Server: Message received: "
+
+edits = unittest.skipUnless(
+    readline and "libedit" not in (readline.__doc__ or ""), "this Python has no GNU readline to edit lines with"
+)
+
+
+class Peer:
+    """The other side of a client: a socket of the test's own."""
+
+    def __init__(self, script: str) -> None:
+        self.tcp = script.startswith("tcp")
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM if self.tcp else socket.SOCK_DGRAM)
+        self.socket.settimeout(PATIENCE)
+        self.socket.bind(("127.0.0.1", 0))
+        if self.tcp:
+            self.socket.listen()
+        self.port = self.socket.getsockname()[1]
+
+    def accept(self) -> None:
+        """Accept the client's connection, where there is such a thing."""
+        if self.tcp:
+            connected, _ = self.socket.accept()
+            self.socket.close()
+            self.socket = connected
+            self.socket.settimeout(PATIENCE)
+
+    def hear(self) -> str:
+        """Return the next message, which must be all that has arrived."""
+        if self.tcp:
+            return receive_lines(self.socket, 1)[0].decode()
+        message, client = self.socket.recvfrom(65536)
+        self.socket.connect(client)
+        return message.decode()
+
+    def say(self, *lines: str) -> None:
+        """Send lines, at once."""
+        if self.tcp:
+            self.socket.sendall("".join(f"{line}\n" for line in lines).encode())
+        else:
+            for line in lines:
+                self.socket.send(line.encode())
+
+    def close(self) -> None:
+        """Be gone."""
+        self.socket.close()
+
+
+class TerminalTest(TestCase):
+    """A test that looks at terminals."""
+
+    def terminal(
+        self, *command: object, columns: int = 60, height: int = 12, environment: dict[str, str] | None = None
+    ) -> Terminal:
+        """Run a program in a terminal."""
+        terminal = Terminal(*command, columns=columns, height=height, environment=environment)
+        self.addCleanup(terminal.close)
+        return terminal
+
+    def shell(self) -> Terminal:
+        """Run a shell with job control in a terminal."""
+        environment = {"PS1": "$ ", "HISTFILE": ""}
+        terminal = self.terminal("bash", "--norc", "--noprofile", "-i", columns=100, environment=environment)
+        terminal.expect("$", column=2)
+        return terminal
+
+    def folder(self) -> Path:
+        """Return a new folder, which goes with the test."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return Path(folder.name)
+
+    def python_without(self, *modules: str) -> dict[str, str]:
+        """Return the environment in which Python lacks some modules."""
+        folder = self.folder()
+        code = "".join(f"sys.modules[{module!r}] = None\n" for module in modules)
+        (folder / "sitecustomize.py").write_text(f"import sys\n{code}")
+        return {"PYTHONPATH": str(folder)}
+
+    def assert_left_alone(self, terminal: Terminal) -> None:
+        """Check that a program which has ended left its terminal as it was."""
+        self.assertEqual(terminal.settings(), terminal.settings_before)
+        self.assertLessEqual(terminal.screen.modes, {1034})  # how readline asks old terminals for Alt as an eighth bit
+        self.assertEqual(terminal.screen.column, 0, terminal.screen.rows)
+        self.assertNotIn("Traceback", terminal.output.decode())
+
+
+class Shared:
+    """Holds the tests that run once for each client, and once for each server."""
+
+    class ClientTest(TerminalTest):
+        """A client in a terminal."""
+
+        script: ClassVar[str]
+
+        def conversation(
+            self, *options: object, columns: int = 60, height: int = 12, environment: dict[str, str] | None = None
+        ) -> tuple[Terminal, Peer]:
+            """Return a client's terminal and its peer, after a first message and its confirmation."""
+            peer = Peer(self.script)
+            self.addCleanup(peer.close)
+            command = (sys.executable, self.script, *options, "127.0.0.1", peer.port)
+            terminal = self.terminal(*command, columns=columns, height=height, environment=environment)
+            peer.accept()
+            terminal.expect("You:", column=5)
+            terminal.type("hi\r")
+            self.assertEqual(peer.hear(), "hi")
+            peer.say("Message received: hi")
+            terminal.expect(f"{CONFIRMED}hi", "You:", column=5)
+            return terminal, peer
+
+        @edits
+        def test_line_arriving_while_typing_is_shown_above(self) -> None:
+            """The prompt, the half-typed text and the cursor come back below it, and the text is sent whole."""
+            terminal, peer = self.conversation()
+            terminal.type("hello world" + 5 * LEFT)
+            terminal.expect(f"{CONFIRMED}hi", "You: hello world", column=11)
+            peer.say("news")
+            terminal.expect("You: hi", f"{CONFIRMED}hi", "Server: news", "You: hello world", column=11)
+            terminal.type("whole ")
+            terminal.expect("Server: news", "You: hello whole world", column=17)
+            terminal.type("\r")
+            self.assertEqual(peer.hear(), "hello whole world")
+            terminal.expect("Server: news", "You: hello whole world", "You:", column=5)
+
+        @edits
+        def test_several_lines_at_once(self) -> None:
+            """All of them are shown, in their order, even more than the window holds."""
+            terminal, peer = self.conversation()
+            terminal.type("half")
+            terminal.expect("You: half")
+            lines = [f"line {number}" for number in range(30)]
+            peer.say(*lines)
+            terminal.expect(f"{CONFIRMED}hi", *(f"Server: {line}" for line in lines), "You: half", column=9)
+
+        @edits
+        def test_line_arriving_that_is_wider_than_the_window(self) -> None:
+            """It takes the rows it needs."""
+            terminal, peer = self.conversation(columns=40)
+            terminal.type("half")
+            peer.say(60 * "x")
+            terminal.expect(f"{CONFIRMED}hi", "Server: " + 32 * "x", 28 * "x", "You: half", column=9)
+
+        @edits
+        def test_typed_text_longer_than_the_window(self) -> None:
+            """It scrolls sideways in one row, which comes back as it was, and is sent whole."""
+            terminal, peer = self.conversation(columns=40)
+            text = "".join(f"{number:04} " for number in range(30))
+            terminal.type(text)
+            terminal.expect_row(r"0029$")
+            self.assertEqual(terminal.screen.rows[:-1][-2:], ["You: hi", f"{CONFIRMED}hi"])
+            row, column = terminal.screen.rows[-1], terminal.screen.column
+            peer.say("news")
+            terminal.expect(f"{CONFIRMED}hi", "Server: news", row, column=column)
+            terminal.type(30 * LEFT + "x")
+            terminal.expect_row(r"0023 x0024")
+            peer.say("more")
+            terminal.expect_row("Server: more")
+            terminal.type("\r")
+            self.assertEqual(peer.hear(), text[:120] + "x" + text[120:])
+            self.assertEqual(terminal.update().rows.count("Server: news"), 1)
+
+        @edits
+        def test_wide_and_combining_characters(self) -> None:
+            """The cursor stands where it stood, between characters of two columns, and of none."""
+            for text, keys, column in (
+                ("日本語テスト", 2 * LEFT, 5 + 8),
+                ("smile 😀 twice 😀", LEFT, 5 + 15),
+                ("cafe\u0301 ole\u0301", "", 5 + 8),
+                ("naïve — Привет", 2 * LEFT, 5 + 12),
+            ):
+                with self.subTest(text):
+                    terminal, peer = self.conversation()
+                    terminal.type(text + keys)
+                    terminal.expect(f"{CONFIRMED}hi", f"You: {text}", column=column)
+                    peer.say(f"news, {text}")
+                    terminal.expect(f"Server: news, {text}", f"You: {text}", column=column)
+                    terminal.type("\r")
+                    self.assertEqual(peer.hear(), text)
+
+        @edits
+        def test_long_wide_text(self) -> None:
+            """Text of wide characters, longer than the window, stays in its row."""
+            terminal, peer = self.conversation(columns=40)
+            text = 10 * "日本語テスト"
+            terminal.type(text + "!")
+            terminal.expect_row("語テスト!$")
+            row, column = terminal.screen.rows[-1], terminal.screen.column
+            peer.say("news")
+            terminal.expect(f"{CONFIRMED}hi", "Server: news", row, column=column)
+            terminal.type("\r")
+            self.assertEqual(peer.hear(), text + "!")
+
+        @edits
+        def test_arrow_keys_edit_and_recall(self) -> None:
+            """Lines of this run come back, and nothing of them is written anywhere."""
+            home = self.folder()
+            terminal, peer = self.conversation(environment={"HOME": str(home)})
+            for line in ("first", "second"):
+                terminal.type(f"{line}\r")
+                self.assertEqual(peer.hear(), line)
+                peer.say(f"Message received: {line}")
+                terminal.expect(f"{CONFIRMED}{line}", "You:", column=5)
+            terminal.type(2 * UP)
+            terminal.expect(f"{CONFIRMED}second", "You: first", column=10)
+            terminal.type(LEFT + "X" + HOME + "Y" + END + "Z")
+            terminal.expect("You: YfirsXtZ", column=13)
+            peer.say("news")
+            terminal.expect("Server: news", "You: YfirsXtZ", column=13)
+            terminal.type("\r")
+            self.assertEqual(peer.hear(), "YfirsXtZ")
+            peer.say("Message received: YfirsXtZ")
+            terminal.type("terminate\r")
+            self.assertEqual(terminal.wait(), 0)
+            self.assertEqual(list(home.iterdir()), [])
+
+        @edits
+        def test_typing_while_lines_pour_in(self) -> None:
+            """However the two meet, every line that arrives has rows of its own, and the typed one is sent whole."""
+            terminal, peer = self.conversation(columns=80)
+            text = "the quick brown fox jumps over the lazy dog"
+            for number, char in enumerate(text):
+                peer.say(f"a{number}", f"b{number}")
+                terminal.type(char)
+                terminal.update()
+            last = len(text) - 1
+            terminal.expect(f"Server: a{last}", f"Server: b{last}", f"You: {text}", column=5 + len(text))
+            said = [f"Server: {letter}{number}" for number in range(len(text)) for letter in "ab"]
+            self.assertEqual([row for row in terminal.screen.rows if row.startswith("Server: ")][1:], said)
+            self.assertEqual(len(terminal.screen.rows), 3 + len(said) + 1 + self.greeting_rows(terminal))
+            terminal.type("\r")
+            self.assertEqual(peer.hear(), text)
+
+        @staticmethod
+        def greeting_rows(terminal: Terminal) -> int:
+            """Return how many rows the greeting takes, beyond one."""
+            return terminal.screen.rows.index("You: hi") - 1
+
+        @edits
+        def test_control_characters_from_the_server_move_nothing(self) -> None:
+            """They are shown escaped."""
+            terminal, peer = self.conversation()
+            terminal.type("half")
+            peer.say("\x1b[2J\x1b[Hgotcha\rYou: \b\x9b")
+            terminal.expect(f"{CONFIRMED}hi", r"Server: \x1b[2J\x1b[Hgotcha\rYou: \x08\x9b", "You: half", column=9)
+
+        def test_plain_input_without_readline(self) -> None:
+            """A Python without readline sends what is typed, and shows each line that arrives in a row of its own."""
+            terminal, peer = self.conversation(environment=self.python_without("readline"))
+            terminal.type("half")
+            terminal.expect("You: half")
+            peer.say("news", "more")
+            terminal.expect_row("^Server: news$")
+            terminal.expect_row("^Server: more$")
+            terminal.type("-typed\r")
+            self.assertEqual(peer.hear(), "half-typed")
+            peer.say("Message received: half-typed")
+            terminal.expect(f"{CONFIRMED}half-typed", "You:", column=5)
+            terminal.type("terminate\r")
+            self.assertEqual(terminal.wait(), 0)
+            self.assert_left_alone(terminal)
+
+        @edits
+        def test_editing_without_ctypes(self) -> None:
+            """A Python that can not have readline redraw does without; what is typed is back below what arrives."""
+            terminal, peer = self.conversation(environment=self.python_without("ctypes"))
+            terminal.type("half")
+            terminal.expect("You: half")
+            peer.say("news")
+            terminal.expect(f"{CONFIRMED}hi", "Server: news", "You: half", column=9)
+            terminal.type("-typed\r")
+            self.assertEqual(peer.hear(), "half-typed")
+
+        def test_dumb_terminal(self) -> None:
+            """No escape sequence is written to it; lines that arrive have rows of their own all the same."""
+            terminal, peer = self.conversation(environment={"TERM": "dumb"})
+            terminal.type("half")
+            terminal.expect("You: half")
+            peer.say("news", "more")
+            terminal.expect("Server: news", "Server: more", "You: half", column=9)
+            terminal.type("-typed\r")
+            self.assertEqual(peer.hear(), "half-typed")
+            peer.say("Message received: half-typed")
+            terminal.expect(f"{CONFIRMED}half-typed", "You:", column=5)
+            terminal.type("terminate\r")
+            self.assertEqual(terminal.wait(), 0)
+            self.assertNotIn(b"\x1b", terminal.output)
+            self.assert_left_alone(terminal)
+
+        def test_problem_while_typing_is_shown_above(self) -> None:
+            """A message that nobody answers is told, and the half-typed text comes back."""
+            terminal, peer = self.conversation("--timeout", 0.3, columns=100)
+            terminal.type("lost\r")
+            self.assertEqual(peer.hear(), "lost")
+            terminal.type("half")
+            error = f"{self.script}: error: no reply from 127.0.0.1:{peer.port} within 0.3 s: lost"
+            terminal.expect("You: lost", error, "You: half", column=9)
+
+        def test_terminal_after_terminate(self) -> None:
+            """It is as it was."""
+            terminal, peer = self.conversation(columns=100)
+            terminal.type("terminate\r")
+            self.assertEqual(peer.hear(), "terminate")
+            self.assertEqual(terminal.wait(), 0)
+            self.assert_left_alone(terminal)
+            rows = terminal.screen.rows
+            self.assertEqual(rows[-4:-2], ["You: terminate", "Terminating client....."])
+            self.assertRegex(rows[-2], "^1 sent, 1 confirmed, 0 lost; ")
+
+        def test_terminal_after_exit(self) -> None:
+            """It is as it was."""
+            terminal, peer = self.conversation(columns=100)
+            terminal.type("exit\r")
+            self.assertEqual(peer.hear(), "exit")
+            peer.say("Server shutting down...")
+            peer.close()
+            self.assertEqual(terminal.wait(), 0)
+            self.assert_left_alone(terminal)
+            self.assertEqual(terminal.screen.rows[-4:-2], ["You: exit", "Server: Server shutting down..."])
+
+        def test_terminal_after_the_server_shut_down(self) -> None:
+            """It is as it was, and half-typed text does not stay on it."""
+            terminal, peer = self.conversation(columns=100)
+            terminal.type("half")
+            terminal.expect("You: half")
+            peer.say("Server shutting down...")
+            peer.close()
+            self.assertEqual(terminal.wait(), 0)
+            self.assert_left_alone(terminal)
+            rows = terminal.screen.rows
+            self.assertEqual(rows[-4:-2], ["Server: Server shutting down...", "The server has shut down."])
+
+        def test_terminal_after_the_server_is_gone(self) -> None:
+            """It is as it was; the client ends with 1 and says why."""
+            terminal, peer = self.conversation(columns=150)
+            if peer.tcp:
+                terminal.type("half")
+                terminal.expect("You: half")
+                peer.close()
+                why = "connection closed by"
+            else:
+                peer.close()
+                terminal.type("anyone?\r")
+                why = "no server at"
+            self.assertEqual(terminal.wait(), 1)
+            self.assert_left_alone(terminal)
+            self.assertRegex(
+                "\n".join(terminal.screen.rows), rf"(?m)^{self.script}: error: {why} 127\.0\.0\.1:{peer.port}"
+            )
+
+        def test_terminal_after_interruption(self) -> None:
+            """It is as it was after Ctrl-C at a half-typed line, which ends the client with 130."""
+            for text in ("", "half"):
+                with self.subTest(typed=text):
+                    terminal, _ = self.conversation()
+                    terminal.type(text)
+                    terminal.expect(f"You: {text}".rstrip(), column=5 + len(text))
+                    terminal.type(CTRL_C)
+                    self.assertEqual(terminal.wait(), 130)
+                    self.assert_left_alone(terminal)
+
+        def test_terminal_after_end_of_input(self) -> None:
+            """It is as it was after Ctrl-D at an empty prompt, which is the end of input."""
+            terminal, peer = self.conversation()
+            terminal.type(CTRL_D)
+            if peer.tcp:
+                self.assertEqual(peer.socket.recv(100), b"")
+                peer.say("last words")
+                peer.close()
+                terminal.expect_row("^Server: last words$")
+            self.assertEqual(terminal.wait(), 0)
+            self.assert_left_alone(terminal)
+
+        def test_terminal_after_termination(self) -> None:
+            """It is as it was after SIGTERM at a half-typed line."""
+            terminal, _ = self.conversation()
+            terminal.type("half")
+            terminal.expect("You: half")
+            terminal.popen.terminate()
+            self.assertEqual(terminal.wait(), 128 + signal.SIGTERM)
+            self.assert_left_alone(terminal)
+
+        @edits
+        @needs("bash")
+        def test_stopped_and_continued(self) -> None:
+            """After Ctrl-Z and fg the half-typed text is back, and what arrived meanwhile is shown."""
+            peer = Peer(self.script)
+            self.addCleanup(peer.close)
+            terminal = self.shell()
+            terminal.type(f"{sys.executable} {self.script} 127.0.0.1 {peer.port}; echo code $?\r")
+            peer.accept()
+            terminal.expect("You:", column=5)
+            terminal.type("hi\r")
+            self.assertEqual(peer.hear(), "hi")
+            peer.say("Message received: hi")
+            terminal.expect(f"{CONFIRMED}hi", "You:", column=5)
+            terminal.type("half")
+            terminal.expect("You: half")
+            terminal.type(CTRL_Z)
+            terminal.expect_row("Stopped")
+            terminal.expect("$", column=2)
+            peer.say("news")
+            terminal.type("fg\r")
+            terminal.expect_row("^Server: news$")
+            terminal.expect("You: half", column=9)
+            terminal.type("-typed" + LEFT + "X")
+            terminal.expect("You: half-typeXd", column=15)
+            terminal.type("\r")
+            self.assertEqual(peer.hear(), "half-typeXd")
+            peer.say("Message received: half-typeXd")
+            terminal.expect(f"{CONFIRMED}half-typeXd", "You:", column=5)
+            terminal.type("terminate\r")
+            terminal.expect_row("^1 sent|^2 sent, 2 confirmed")
+            terminal.expect("$", column=2)
+            terminal.type("echo still here\r")
+            terminal.expect("$ echo still here", "still here", "$", column=2)
+
+    class ServerTest(TerminalTest):
+        """A server in a terminal."""
+
+        script: ClassVar[str]
+
+        def conversation(
+            self, *options: object, columns: int = 60, environment: dict[str, str] | None = None
+        ) -> tuple[Terminal, socket.socket]:
+            """Return a server's terminal, and a client after a first message and its confirmation."""
+            terminal = self.terminal(sys.executable, self.script, 0, *options, columns=columns, environment=environment)
+            port = int(terminal.expect_row(r"Listening on 127\.0\.0\.1:(\d+)\.")[1])
+            client = self.connect(port) if self.script.startswith("tcp") else self.datagrams(port)
+            client.sendall(b"hi\n")
+            self.assertEqual(client.recv(100), b"Message received: hi\n")
+            terminal.expect(self.record(client, "hi"), "", column=0)
+            return terminal, client
+
+        def record(self, client: socket.socket, text: str) -> str:
+            """Return the record's line for a message of a client."""
+            return f"[{self.script[:3].upper()} Server] Received from 127.0.0.1:{client.getsockname()[1]}: {text}"
+
+        @edits
+        def test_record_does_not_mangle_what_the_operator_types(self) -> None:
+            """What is half-typed comes back below the record, its cursor where it was, and is sent whole."""
+            terminal, client = self.conversation()
+            for text, keys, column in (("hello world", 5 * LEFT, 6), ("日本 cafe\u0301 😀", 2 * LEFT, 9)):
+                with self.subTest(text):
+                    terminal.type(text + keys)
+                    terminal.expect(text, column=column)
+                    client.sendall(b"one\n")
+                    self.assertEqual(client.recv(100), b"Message received: one\n")
+                    terminal.expect(self.record(client, "one"), text, column=column)
+                    terminal.type("\r")
+                    self.assertEqual(client.recv(100).decode(), f"{text}\n")
+
+        @edits
+        def test_typing_while_messages_pour_in(self) -> None:
+            """However the two meet, every line of the record is whole, and so is the typed one."""
+            terminal, client = self.conversation(columns=80)
+            text = "the quick brown fox jumps over the lazy dog"
+            for number, char in enumerate(text):
+                client.sendall(b"message %d\n" % number)
+                terminal.type(char)
+                terminal.update()
+            terminal.expect(self.record(client, f"message {len(text) - 1}"), text, column=len(text))
+            record = [self.record(client, f"message {number}") for number in range(len(text))]
+            self.assertEqual(terminal.screen.rows[-len(text) - 1 : -1], record)
+
+        @edits
+        def test_long_typed_line(self) -> None:
+            """It scrolls sideways in one row, which comes back as it was."""
+            terminal, client = self.conversation(columns=60)
+            text = "".join(f"{number:04} " for number in range(30))
+            terminal.type(text)
+            terminal.expect_row(r"0029$")
+            row, column = terminal.screen.rows[-1], terminal.screen.column
+            client.sendall(b"one\n")
+            terminal.expect(self.record(client, "hi"), self.record(client, "one"), row, column=column)
+
+        def test_plain_input_without_readline(self) -> None:
+            """A Python without readline sends what is typed; the record's lines have rows of their own."""
+            terminal, client = self.conversation(environment=self.python_without("readline"))
+            terminal.type("half")
+            terminal.expect("half")
+            client.sendall(b"one\n")
+            self.assertEqual(client.recv(100), b"Message received: one\n")
+            terminal.expect_row(f"^{self.record(client, 'one')}$".replace("[", r"\["))
+            terminal.type("-typed\r")
+            self.assertEqual(client.recv(100), b"half-typed\n")
+            terminal.type("exit\r")
+            client.close()
+            self.assertEqual(terminal.wait(), 0)
+            self.assert_left_alone(terminal)
+
+        def test_dumb_terminal(self) -> None:
+            """No escape sequence is written to it; the record's lines have rows of their own all the same."""
+            terminal, client = self.conversation(environment={"TERM": "dumb"})
+            terminal.type("half")
+            terminal.expect("half")
+            client.sendall(b"one\n")
+            terminal.expect(self.record(client, "one"), "half", column=4)
+            terminal.type("\r")
+            terminal.expect("half", "", column=0)
+            terminal.type("exit\r")
+            client.close()
+            self.assertEqual(terminal.wait(), 0)
+            self.assertNotIn(b"\x1b", terminal.output)
+            self.assert_left_alone(terminal)
+
+        def test_terminal_after_exit(self) -> None:
+            """It is as it was, whoever said `exit`, and half-typed text does not stay on it."""
+            for typed in (True, False):
+                with self.subTest(typed=typed):
+                    terminal, client = self.conversation()
+                    if typed:
+                        terminal.type("exit\r")
+                    else:
+                        terminal.type("half")
+                        terminal.expect("half")
+                        client.sendall(b"exit\n")
+                    self.assertEqual(client.recv(100), b"Server shutting down...\n")
+                    client.close()
+                    self.assertEqual(terminal.wait(), 0)
+                    self.assert_left_alone(terminal)
+                    self.assertEqual(terminal.screen.rows[-2:], ["[Server] All services stopped.", ""])
+                    self.assertNotIn("half", terminal.screen.rows)
+
+        def test_terminal_after_signals(self) -> None:
+            """It is as it was after Ctrl-C and SIGTERM at a half-typed line; both end the server with 0."""
+            for number in (signal.SIGINT, signal.SIGTERM):
+                with self.subTest(number.name):
+                    terminal, client = self.conversation()
+                    client.close()
+                    terminal.type("half")
+                    terminal.expect_row("^half$")
+                    if number == signal.SIGINT:
+                        terminal.type(CTRL_C)
+                    else:
+                        terminal.popen.send_signal(number)
+                    self.assertEqual(terminal.wait(), 0)
+                    self.assert_left_alone(terminal)
+                    self.assertEqual(terminal.screen.rows[-2:], ["[Server] All services stopped.", ""])
+
+        def test_end_of_input(self) -> None:
+            """After Ctrl-D the server goes on, and the terminal is as it was when it ends."""
+            terminal, client = self.conversation()
+            terminal.type(CTRL_D)
+            client.sendall(b"one\n")
+            self.assertEqual(client.recv(100), b"Message received: one\n")
+            terminal.expect(self.record(client, "one"), "", column=0)
+            terminal.popen.terminate()
+            client.close()
+            self.assertEqual(terminal.wait(), 0)
+            self.assert_left_alone(terminal)
+
+        @needs("bash")
+        def test_in_the_background_and_back(self) -> None:
+            """Started with &, a server serves and shows its record; after fg it takes typed lines."""
+            terminal = self.shell()
+            terminal.type(f"{sys.executable} {self.script} 0 &\r")
+            port = int(terminal.expect_row(r"Listening on 127\.0\.0\.1:(\d+)\.")[1])
+            client = self.connect(port) if self.script.startswith("tcp") else self.datagrams(port)
+            client.sendall(b"one\n")
+            self.assertEqual(client.recv(100), b"Message received: one\n")
+            terminal.expect_row(self.record(client, "one").replace("[", r"\["))
+            terminal.type("echo shell\r")
+            terminal.expect_row("^shell$")
+            terminal.type("fg\r")
+            terminal.expect_row(rf"^{sys.executable} {self.script}")
+            terminal.type("to all\r")
+            self.assertEqual(client.recv(100), b"to all\n")
+            terminal.type("exit\r")
+            client.close()
+            terminal.expect_row("All services stopped")
+            terminal.expect("$", column=2)
+
+
+class TcpClient(Shared.ClientTest):
+    """The TCP client in a terminal."""
+
+    script = "tcp_client.py"
+
+    @edits
+    def test_both_protocols(self) -> None:
+        """With --udp-port each line that arrives while typing says how it came."""
+        udp = Peer("udp")
+        self.addCleanup(udp.close)
+        tcp = Peer("tcp")
+        self.addCleanup(tcp.close)
+        terminal = self.terminal(sys.executable, self.script, "127.0.0.1", tcp.port, "--udp-port", udp.port)
+        tcp.accept()
+        terminal.expect("You:", column=5)
+        terminal.type("half" + 2 * LEFT)
+        terminal.expect("You: half", column=7)
+        tcp.say("news")
+        terminal.expect("[TCP] Server: news", "You: half", column=7)
+
+
+class UdpClient(Shared.ClientTest):
+    """The UDP client in a terminal."""
+
+    script = "udp_client.py"
+
+
+class TcpServer(Shared.ServerTest):
+    """The TCP server in a terminal."""
+
+    script = "tcp_server.py"
+
+
+class UdpServer(Shared.ServerTest):
+    """The UDP server in a terminal."""
+
+    script = "udp_server.py"
+
+
+if __name__ == "__main__":
+    unittest.main()
