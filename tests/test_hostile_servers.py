@@ -1,0 +1,340 @@
+"""What comes from a hostile or broken server to the clients: it can not crash, hang, fool or paint on them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import socket
+import sys
+import threading
+import unittest
+from typing import Any
+
+from hostile import CONFIRMATION, MIB, NASTY, on_linux, random_texts, reset
+from support import PATIENCE, Process, TestCase, needs, receive_all, receive_lines, resident_bytes, wait_until
+
+try:
+    import pty
+except ImportError:  # Windows
+    pty = None  # type: ignore[assignment]
+
+on_posix = unittest.skipUnless(pty, "needs pseudo-terminals")
+
+
+class ServerTest(TestCase):
+    """A test in which the test itself is the server."""
+
+    def setUp(self) -> None:
+        """Listen on both protocols."""
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listener.close)
+        self.listener.settimeout(PATIENCE)
+        self.endpoint = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(self.endpoint.close)
+        self.endpoint.settimeout(PATIENCE)
+        self.endpoint.bind(("127.0.0.1", 0))
+
+    def tcp_client(self, *options: object, **popen: Any) -> tuple[Process, socket.socket]:
+        """Return a client and our end of its connection."""
+        client = self.client("tcp_client.py", "127.0.0.1", self.listener.getsockname()[1], *options, **popen)
+        connected, _ = self.listener.accept()
+        self.addCleanup(connected.close)
+        connected.settimeout(PATIENCE)
+        return client, connected
+
+    def udp_client(self, *options: object, **popen: Any) -> tuple[Process, Any]:
+        """Return a client and the address that its first datagram came from."""
+        client = self.client("udp_client.py", "127.0.0.1", self.endpoint.getsockname()[1], *options, **popen)
+        return client, self.endpoint.recvfrom(65536)[1]
+
+    def assert_fails(self, client: Process, pattern: str) -> None:
+        """Check that a client ended with 1 and one line of error."""
+        self.assert_one_line_error(client, pattern)
+
+
+class Lies(ServerTest):
+    """A server that says what is not true: nothing but its own confirmation confirms a message."""
+
+    def test_closed_or_reset(self) -> None:
+        """A connection that ends in place of a reply leaves the message unconfirmed, and named."""
+        for ending in (socket.socket.close, reset):
+            with self.subTest(ending.__name__):
+                client, connected = self.tcp_client("-m", "hello")
+                receive_lines(connected, 1)
+                ending(connected)
+                self.assert_fails(client, "1 message was not confirmed by .*: hello")
+
+    def test_part_of_a_confirmation(self) -> None:
+        """A confirmation that breaks off confirms nothing."""
+        client, connected = self.tcp_client("-m", "hello")
+        receive_lines(connected, 1)
+        connected.sendall(CONFIRMATION + b"hell")
+        connected.close()
+        self.assert_fails(client, "not confirmed by .*: hello")
+
+    def test_silence(self) -> None:
+        """A server that does not answer is not waited for longer than --timeout."""
+        client, connected = self.tcp_client("-m", "hello", "--timeout", 0.3)
+        self.assert_fails(client, "not confirmed by .*: hello")
+        self.assertEqual(receive_all(connected), b"hello\n")
+        client, _ = self.udp_client("-m", "hello", "--timeout", 0.3)
+        self.assert_fails(client, "not confirmed by .*: hello")
+
+    def test_wrong_confirmations(self) -> None:
+        """Confirmations of what was not sent, or sent once and confirmed twice, confirm nothing more."""
+        client, connected = self.tcp_client("-m", "one", "-m", "two", "--stats", "--timeout", 0.5)
+        receive_lines(connected, 2)
+        connected.sendall(CONFIRMATION + b"one\n" + CONFIRMATION + b"one\n" + CONFIRMATION + b"three\n")
+        self.assertEqual(client.wait(), 1)
+        self.assertRegex(client.errors, "1 message was not confirmed by .*: two\n")
+        self.assertIn("2 sent, 1 confirmed, 1 lost", client.errors)
+
+    def test_confirmation_before_the_message(self) -> None:
+        """What was confirmed before it was sent is not confirmed."""
+        client, connected = self.tcp_client("--timeout", 0.5)
+        connected.sendall(CONFIRMATION + b"hello\n")
+        client.wait_for("^Message received: hello$")
+        client.type("hello\n")
+        client.end_input()
+        self.assert_fails(client, "not confirmed by .*: hello")
+
+    def test_goodbye_in_place_of_a_reply(self) -> None:
+        """A server that shuts down instead of answering leaves the message unconfirmed."""
+        client, connected = self.tcp_client("-m", "hello")
+        receive_lines(connected, 1)
+        connected.sendall(b"Server shutting down...\n")
+        connected.close()
+        self.assert_fails(client, "not confirmed by .*: hello")
+        client, address = self.udp_client("-m", "hello")
+        self.endpoint.sendto(b"Server shutting down...", address)
+        self.assert_fails(client, "not confirmed by .*: hello")
+
+    def test_refusals_without_number(self) -> None:
+        """Thousands of refusals for one message leave it unconfirmed, and do nothing else."""
+        client, connected = self.tcp_client("-m", "hello", "--timeout", 1)
+        receive_lines(connected, 1)
+        connected.sendall(b"Error: message longer than 1 bytes\n" * 5000)
+        self.assert_fails(client, "not confirmed by .*: hello")
+
+    def test_exit_that_is_not_answered(self) -> None:
+        """An 'exit' without an answer is a failure."""
+        client, connected = self.tcp_client("-m", "exit", "--timeout", 0.3)
+        self.assertEqual(receive_lines(connected, 1), [b"exit"])
+        self.assert_fails(client, "no answer to 'exit'")
+
+    def test_datagrams_of_others(self) -> None:
+        """What does not come from the address that was asked is not seen."""
+        client, address = self.udp_client("-m", "hello")
+        for host in ("127.0.0.1", "127.0.0.2") if sys.platform == "linux" else ("127.0.0.1",):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as spoofer:
+                spoofer.bind((host, 0))
+                for said in (CONFIRMATION + b"hello", b"Server shutting down...", b"forged"):
+                    spoofer.sendto(said, address)
+        self.endpoint.sendto(b"really", address)
+        self.endpoint.sendto(CONFIRMATION + b"hello", address)
+        self.assertEqual(client.wait(), 0, client.errors)
+        self.assertEqual(client.output, "really\nMessage received: hello\n")
+
+    def test_terminate(self) -> None:
+        """A client that was told to end does not wait for a server that goes on talking."""
+        client, connected = self.tcp_client()
+        client.type("terminate\n")
+        self.assertEqual(receive_lines(connected, 1), [b"terminate"])
+        with contextlib.suppress(ConnectionError):
+            while client.popen.poll() is None:
+                connected.sendall(b"stay!\n" * 1000)
+        self.assertEqual(client.wait(), 0, client.errors)
+
+
+class Floods(ServerTest):
+    """A server that says too much, or takes too little."""
+
+    def test_a_line_without_end(self) -> None:
+        """A client gives a line up that does not end."""
+        client, connected = self.tcp_client("-m", "hello")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 64 * MIB:
+                sent += connected.send(b"x" * 65536)
+        self.assertLess(sent, 64 * MIB)
+        self.assert_fails(client, "line without end")
+
+    def test_a_reply_in_many_pieces(self) -> None:
+        """A reply of 64 KiB that arrives a byte at a time is a reply."""
+        message = "x" * 65536
+        client, connected = self.tcp_client("-m", message)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        receive_lines(connected, 1)
+        for byte in CONFIRMATION + message.encode() + b"\n":
+            connected.send(bytes([byte]))
+        self.assertEqual(client.wait(), 0, client.errors)
+        self.assertEqual(client.output, f"Message received: {message}\n")
+
+    @on_linux
+    def test_lines_without_number(self) -> None:
+        """A flood of lines that nobody asked for is shown, and costs no memory."""
+        client, connected = self.tcp_client("-m", "hello", stdout=self.nowhere())
+        flood = b"".join(b"%d: what nobody asked for\n" % number for number in range(40_000))
+        connected.sendall(flood)
+        memory = resident_bytes(client)
+        for _ in range(30):
+            connected.sendall(flood)
+        self.assertLess(resident_bytes(client) - memory, 4 * MIB)
+        connected.sendall(CONFIRMATION + b"hello\n")
+        self.assertEqual(client.wait(), 0, client.errors)
+
+    @on_linux
+    def test_datagrams_without_number(self) -> None:
+        """A flood of datagrams, empty, small and as large as can be, is survived."""
+        client, address = self.udp_client("-m", "hello", stdout=self.nowhere())
+        for number in range(3000):
+            self.endpoint.sendto(b"x" * (65507, 0, 10, 1500)[number % 4], address)
+        wait_until(lambda: self._is_over(client, address), "the end of the client")
+        self.assertEqual(client.wait(), 0, client.errors)
+
+    def _is_over(self, client: Process, address: Any) -> bool:
+        self.endpoint.sendto(CONFIRMATION + b"hello", address)  # again, since the flood may have left no room for it
+        return client.popen.poll() is not None
+
+    @on_linux
+    @needs("yes")
+    def test_a_server_that_never_reads(self) -> None:
+        """Input without end is not taken faster than the server reads it; in the end what is lost is counted."""
+        reading, writing = os.pipe()
+        self.start("yes", "what nobody reads", stdout=writing)
+        os.close(writing)
+        client, connected = self.tcp_client("--timeout", 1, stdin=reading)
+        os.close(reading)
+        highest = 0
+        while client.popen.poll() is None:
+            with contextlib.suppress(OSError, TypeError):  # it has just ended
+                highest = max(highest, resident_bytes(client))
+        self.assertLess(highest, 64 * MIB)
+        self.assertEqual(client.wait(), 1)
+        self.assertRegex(client.errors, r"\A.*\d+ messages were not confirmed by .*, and \d+ more\n\Z")
+        connected.close()
+
+    def nowhere(self) -> int:
+        """Return a descriptor of /dev/null."""
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        self.addCleanup(os.close, descriptor)
+        return descriptor
+
+
+class Garbage(ServerTest):
+    """A server that answers with random bytes."""
+
+    def test_over_tcp(self) -> None:
+        """20,000 random byte strings as answers, piped: passed on byte for byte; the message stays unconfirmed."""
+        texts = random_texts(20_000, 40)
+        for part in range(10):
+            client, connected = self.tcp_client("-m", "hello")
+            said = b"\n".join(texts[part::10])
+            connected.sendall(said)
+            connected.shutdown(socket.SHUT_WR)
+            self.assert_fails(client, "not confirmed by .*: hello")
+            self.assertEqual(client.raw_output, said)
+
+    def test_over_udp(self) -> None:
+        """20,000 random datagrams as answers, piped: each is passed on; the message is confirmed after them."""
+        texts = [text.removesuffix(b"\n") + b"\n" for text in random_texts(20_000, 40)]
+        for first in range(0, len(texts), 5000):
+            client, address = self.udp_client("-m", "hello")
+            expected = b""
+            for start in range(first, first + 5000, 100):
+                for text in texts[start : start + 100]:
+                    self.endpoint.sendto(text, address)
+                expected += b"".join(texts[start : start + 100])
+                wait_until(functools.partial(self._has_shown, client, expected), "the datagrams")
+            self.endpoint.sendto(CONFIRMATION + b"hello", address)
+            self.assertEqual(client.wait(), 0, client.errors)
+            self.assertEqual(client.raw_output, expected + b"Message received: hello\n")
+
+    @staticmethod
+    def _has_shown(client: Process, expected: bytes) -> bool:
+        return len(client.raw_output) >= len(expected)
+
+
+@on_posix
+class Painting(ServerTest):
+    """A server that sends what would paint on a terminal."""
+
+    def setUp(self) -> None:
+        """Open a pseudo-terminal and collect what is written on it."""
+        super().setUp()
+        self.shown = bytearray()
+        self.ours, self.theirs = pty.openpty()
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+        self.addCleanup(self.hang_up)
+
+    def hang_up(self) -> None:
+        """Close the terminal, if it is open."""
+        if self.theirs >= 0:
+            os.close(self.theirs)
+            self.theirs = -1
+            self.reader.join(PATIENCE)
+            os.close(self.ours)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # nobody has the other end any more
+            while data := os.read(self.ours, 65536):
+                self.shown.extend(data)
+
+    @property
+    def text(self) -> str:
+        """What is on the terminal."""
+        return bytes(self.shown).decode(errors="backslashreplace")
+
+    def wait_for_row(self, row: str) -> None:
+        """Wait until the terminal shows a row that ends so."""
+        wait_until(lambda: f"{row}\r\n" in self.text, row)
+
+    def test_replies_on_a_terminal(self) -> None:
+        """Replies, random ones too, are shown in printable characters alone where output is a terminal."""
+        client, connected = self.tcp_client("-m", "hello", stdout=self.theirs)
+        connected.sendall(b"".join(text.encode() + b"\n" for text, _ in NASTY.values()))
+        connected.sendall(b"\n".join(random_texts(2000, 40)) + b"\n" + CONFIRMATION + b"hello\n")
+        self.assertEqual(client.wait(), 0, client.errors)
+        self.hang_up()
+        lines = self.text.split("\r\n")
+        self.assertEqual(lines[: len(NASTY)], [shown for _, shown in NASTY.values()])
+        for line in lines:
+            self.assertTrue(line.replace("\u00a0", " ").isprintable(), ascii(line))
+        self.assertEqual(lines[-2:], ["Message received: hello", ""])
+
+    def test_datagrams_on_a_terminal(self) -> None:
+        """A datagram with line feeds inside is one row."""
+        client, address = self.udp_client("-m", "hello", stdout=self.theirs)
+        self.endpoint.sendto(b"one\ntwo\x1b[2J\r\nthree\r\n", address)
+        self.endpoint.sendto(CONFIRMATION + b"hello", address)
+        self.assertEqual(client.wait(), 0, client.errors)
+        self.hang_up()
+        self.assertEqual(self.text, "one\\ntwo\\x1b[2J\\r\\nthree\r\nMessage received: hello\r\n")
+
+    def test_replies_above_a_prompt(self) -> None:
+        """Where somebody types, too, replies are shown escaped, and can not forge the prompt or a status line."""
+        options = {"stdin": self.theirs, "stdout": self.theirs, "stderr": self.theirs, "env": {"TERM": "xterm"}}
+        client, connected = self.tcp_client(**options)
+        wait_until(lambda: "You: " in self.text, "the prompt")
+        for text, shown in NASTY.values():
+            connected.sendall(text.encode() + b"\n")
+            self.wait_for_row(f"Server: {shown}")
+        connected.sendall(b"\x1b]0;owned\x07\x9b2J\n" + b"the last\n")
+        self.wait_for_row("Server: the last")
+        self.assertNotRegex(self.text, re.compile("\x1b\\]|\x9b|\x07|\x1b\\[2J|\u202e|\u2028"))
+        connected.close()
+        self.assertEqual(client.wait(), 1)
+
+    def test_messages_in_errors(self) -> None:
+        """What an error quotes of a message is escaped, too."""
+        client, connected = self.tcp_client("-m", "a\x1b[2Jb")
+        receive_lines(connected, 1)
+        connected.close()
+        self.assert_fails(client, re.escape(r"a\x1b[2Jb"))
+
+
+if __name__ == "__main__":
+    unittest.main()
