@@ -93,6 +93,11 @@ def seconds(text: str) -> float:
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Run a script and exit with its code: 1 after a Failure, 130 after Ctrl-C; never a traceback for either."""
+    for descriptor in range(3):  # a closed one would be taken by the next socket, which then got what we print
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     try:
         code = main()
     except Failure as failure:
@@ -210,12 +215,20 @@ class TypedLines:
         self._prompt = prompt
         self._unfinished: bytes | bytearray = b""
         self._turn = threading.Semaphore(0)
+        self._asked = False
+        self._closed = False
+        self._drawing = threading.Lock()  # held while the prompt is drawn, and by whoever wants it not to be
+        self._tells_when_drawn = False
+        self._prompting = self._editing = False
+        self._editing_settings: Any = None
         self._redraw_due = False
         self._hook: Any = None
         self._terminal = termios.tcgetattr(0) if self.typed and termios else None
         if hasattr(signal, "SIGTTIN"):
             signal.signal(signal.SIGTTIN, signal.SIG_IGN)  # a job in the background gets an error instead of a stop
         if self.edited:
+            if os.environ.get("TERM") == "dumb":
+                TypedLines.ERASE_ROW = b"\r%*s\r" % (os.get_terminal_size(1).columns - 1, b"")
             sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
             self._set_up_readline()
         self._thread = threading.Thread(target=self._copy, name="typed lines", daemon=True)
@@ -231,6 +244,7 @@ class TypedLines:
         except BlockingIOError:
             return []
         lines, self._unfinished = split_lines(self._unfinished, data)
+        self._asked = False
         if not data:
             if not self._unfinished:
                 return None
@@ -239,7 +253,11 @@ class TypedLines:
 
     def ask(self) -> None:
         """Prompt for the next line, where a person types. Wanted once at the start and once for each line."""
-        self._turn.release()
+        self._asked = True
+        if readline:
+            self._turn.release()
+        else:
+            self.redraw()
 
     def show_above(self, output: Callable[[bytes], object], text: bytes) -> None:
         """Write whole lines so that a half-typed line stays whole, below them."""
@@ -248,21 +266,26 @@ class TypedLines:
 
     def redraw(self) -> None:
         """Bring back the prompt and the half-typed line after something was written over them."""
-        if not self.edited or not self._thread.is_alive():
+        if not self.edited or self._closed or not self._asked or not self._thread.is_alive():
             return
         if self._hook:
             self._redraw_due = True
             signal.pthread_kill(self._thread.ident or 0, signal.SIGWINCH)  # ends readline's wait, so the hook runs
-        else:
-            typed = readline.get_line_buffer() if readline else ""
-            os.write(1, (self._prompt + typed).encode(errors="replace"))
+        elif not readline:
+            os.write(1, self._prompt.encode())  # what is half-typed only the kernel knows
+        elif self._drawing.acquire(timeout=1.0):
+            if self._editing:
+                os.write(1, self.ERASE_ROW + (self._prompt + readline.get_line_buffer()).encode(errors="replace"))
+            self._drawing.release()
 
     def close(self) -> None:
         """Leave the terminal as it was."""
+        held = self._drawing.acquire(timeout=1.0)  # it takes longer only where the terminal stands still
+        self._closed = True
+        if held:
+            self._drawing.release()
         if self.edited:
             self.edited = False
-            if self._hook:
-                self._hook.value = None
             os.write(1, self.ERASE_ROW)
         if self._terminal and not in_background():
             termios.tcsetattr(0, termios.TCSANOW, self._terminal)
@@ -283,15 +306,39 @@ class TypedLines:
             while self.typed and in_background():
                 time.sleep(0.5)  # nothing tells a program that it is in the foreground again
             try:
-                if not self.edited:
+                if not self.edited or not readline:
                     return os.read(0, RECEIVE_SIZE)
                 self._turn.acquire()
-                return (input(self._prompt) + "\n").encode(errors="surrogateescape")
+                return (self._edit() + "\n").encode(errors="surrogateescape")
             except (EOFError, OSError):
                 if not (self.typed and in_background()):
                     break
                 self._turn.release()
         return b""
+
+    def _edit(self) -> str:
+        """Return a line from `input()`. While that sets up the terminal and draws the prompt, nobody else may."""
+        self._drawing.acquire()
+        self._prompting = True
+        try:
+            if self._closed:
+                raise EOFError
+            os.write(1, self.ERASE_ROW)
+            if not self._tells_when_drawn:
+                self._drawn()
+            return input(self._prompt)
+        finally:
+            self._drawn()
+            self._editing = False
+
+    def _drawn(self) -> None:
+        """Note that the prompt is drawn; readline calls this."""
+        if self._prompting:
+            self._prompting, self._editing = False, True
+            if not self._editing_settings:
+                with contextlib.suppress(termios.error):  # the terminal is gone
+                    self._editing_settings = termios.tcgetattr(0)
+            self._drawing.release()
 
     def _set_up_readline(self) -> None:
         """Keep the typed line in one row, and have readline call back when that row is to be drawn again.
@@ -304,24 +351,38 @@ class TypedLines:
             return
         readline.parse_and_bind("set horizontal-scroll-mode on")
         readline.parse_and_bind("set enable-bracketed-paste off")  # it would outlive the program
+        readline.set_pre_input_hook(self._drawn)
+        self._tells_when_drawn = True
         try:
             import ctypes
 
-            library = ctypes.PyDLL(getattr(readline, "__file__", None))
+            library = ctypes.CDLL(getattr(readline, "__file__", None))
             force_redraw = library.rl_forced_update_display
+            restore = ctypes.c_void_p.in_dll(library, "rl_deprep_term_function")
             hook = ctypes.c_void_p.in_dll(ctypes.pythonapi, "PyOS_InputHook")
         except (ImportError, OSError, AttributeError, ValueError):
             return  # redraw() then writes the line itself
 
         def redraw_if_due() -> int:
-            if self._redraw_due:
-                self._redraw_due = False
-                force_redraw()
+            if self._redraw_due or self._is_disturbed():
+                with self._drawing:
+                    self._redraw_due = False
+                    if not self._closed:
+                        os.write(1, self.ERASE_ROW)  # of what readline drew since something was written
+                        force_redraw()
             return 0
 
+        restore.value = None  # else what is typed between two lines shows twice; close() restores the terminal
         self._callback = ctypes.CFUNCTYPE(ctypes.c_int)(redraw_if_due)
         hook.value = ctypes.cast(self._callback, ctypes.c_void_p).value
         self._hook = hook
+
+    def _is_disturbed(self) -> bool:
+        """Undo what a shell did to the terminal between Ctrl-Z and fg; tell whether it did."""
+        if in_background() or termios.tcgetattr(0) == self._editing_settings:
+            return False
+        termios.tcsetattr(0, termios.TCSANOW, self._editing_settings)
+        return True
 
 
 def in_background() -> bool:

@@ -229,6 +229,10 @@ class Channel:
         """Try once to make a broken connection anew, and send again what is not confirmed. Raises Broken."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
+
     def room(self) -> int:
         """Return how many more messages may be sent now."""
         if self.unsent() or self.ledger.waiting_bytes >= self.window_bytes:
@@ -372,7 +376,7 @@ class Session:
         channel.ledger.take(replies, now)
         channel.told_goodbye = channel.told_goodbye or SHUTTING_DOWN in replies
         self._show(channel, data, replies)
-        if channel.exiting and any(reply.startswith(NOT_OBEYED) for reply in replies):
+        if channel.exiting and any(reply.startswith(NOT_OBEYED.partition(b"%")[0]) for reply in replies):
             self._failed = True
             self._word = b""
             self._closing = channel.exiting = False
@@ -420,9 +424,9 @@ class Session:
             return True
         if any(channel.unsent() or (channel.ledger.due and not self._no_reply) for channel in channels):
             return False
-        if self._closing:
-            return self._word == TERMINATE
-        return self._close(channels)
+        if not self._closing and self._close(channels):
+            return True
+        return self._closing and self._word == TERMINATE and not any(channel.unsent() for channel in channels)
 
     def _close(self, channels: list[Channel]) -> bool:
         """Tell the server that the conversation is over, if it is; tell whether nothing more is to be done."""
@@ -438,7 +442,7 @@ class Session:
             else:
                 channel.finish()
                 channel.ended = channel.ended or channel.down
-        return False
+        return self._closing and all(channel.ended for channel in channels)
 
     def _choose(self) -> Channel:
         channels = [channel for channel in self._channels if not channel.ended]
@@ -459,7 +463,7 @@ class Session:
             self._selector.unregister(watched)
             del self._watched[channel]
         if not open_now:
-            channel.socket.close()
+            channel.close()
         else:
             self._selector.register(channel.socket, events, channel)
             self._watched[channel] = channel.socket, events
@@ -508,7 +512,7 @@ class Session:
         self._typed.close()
         for channel in self._channels:
             self._note_lost(channel.ledger.give_up(float("inf")))
-            channel.socket.close()
+            channel.close()
         if self._lost:
             more = f", and {self._lost - NAMED} more" if self._lost > NAMED else ""
             count = "1 message was" if self._lost == 1 else f"{self._lost} messages were"

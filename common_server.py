@@ -8,8 +8,10 @@ them. One pass of the loop reads whatever is ready, then decides, then shows and
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import errno
+import ipaddress
 import os
 import select
 import selectors
@@ -20,7 +22,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Protocol
+from typing import TYPE_CHECKING, Callable, Protocol, Union
 
 from common import (
     CONFIRMATION,
@@ -46,8 +48,14 @@ from common import (
 if TYPE_CHECKING:
     import sqlite3
 
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
 TICK = 1.0
 """Seconds between two looks at what has run out of time."""
+PASS_BYTES = 1 << 18
+"""What may be received before it is answered, each message counted as MESSAGE_COST bytes more: it bounds memory, and
+what a pass can say at once to those who listen."""
+MESSAGE_COST = 64
 STOP_WITHIN = 1.5
 """Seconds that a stopping server gives its clients to read what they are owed."""
 
@@ -108,9 +116,26 @@ def add_arguments(parser: Parser, most: int, longest: int) -> None:
     add("--host", metavar="ADDRESS", default="127.0.0.1", help="listen on this address (default: 127.0.0.1)")
     add("--reply", choices=("confirm", "echo", "relay", "none"), default="confirm", help="what is sent back")
     add("--save", metavar="FILE", help="keep every message in this SQLite file, and confirm only what is on disk")
+    add("--allow", metavar="NETWORK", type=network, action="append", help="serve only peers from here; repeatable")
+    add("--reuse-port", action="store_true", help="let several copies share the port")
     add("--exit-from", choices=("local", "anyone", "nobody"), default="local", help="whose 'exit' stops the server")
     add("--max-message", metavar="BYTES", type=whole_number(1, most), default=longest, help="longest message taken")
     add("--quiet", action="store_true", help="do not show each message")
+
+
+def network(text: str) -> Network:
+    """Convert an argument to an address or a network in CIDR notation."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; give one such as 192.168.1.0/24 or 2001:db8::/32") from error
+
+
+def share_port(unbound: socket.socket) -> None:
+    """Let other sockets that ask for it, too, bind the same port. Raises Failure where the system can not."""
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise Failure("this system does not let programs share a port; leave out --reuse-port")
+    unbound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 def is_own_address(host: str) -> bool:
@@ -202,6 +227,46 @@ class Record:
         if not self._complained:
             self._complained = True
             report(f"cannot write to standard output: {reason}; serving goes on, without a record")
+
+
+class Gate:
+    """Who may come in, by address. Whoever may not gets a line in the record, and later one with a count."""
+
+    REPORT_EVERY = 10.0
+    """Seconds."""
+    MAX_NAMED = 1000
+    """Addresses that are counted one by one until the next report."""
+
+    def __init__(self, networks: list[Network] | None, record: Record) -> None:
+        """Admit who is in one of the networks; everybody if there are none."""
+        self.networks = networks
+        self._record = record
+        self._refused: collections.Counter[str] = collections.Counter()
+        self._report_at = 0.0
+
+    def admits(self, host: str) -> bool:
+        """Tell whether a host, an IPv4 or IPv6 address, may come in."""
+        if not self.networks:
+            return True
+        address = ipaddress.ip_address(host.partition("%")[0])
+        if any(address in network for network in self.networks):
+            return True
+        if host in self._refused or len(self._refused) < self.MAX_NAMED:
+            self._refused[host] += 1
+            if self._refused[host] == 1:
+                self._record.line(f"[Server] Refused {host}: it is in no network that may come in")
+        else:
+            self._refused["others"] += 1
+        return False
+
+    def tick(self, now: float) -> None:
+        """Show how many more came, every REPORT_EVERY seconds."""
+        if self._refused and now >= self._report_at:
+            self._report_at = now + self.REPORT_EVERY
+            for host, count in self._refused.items():
+                if count > 1:
+                    self._record.line(f"[Server] Refused {host} {count - 1} more times")
+            self._refused.clear()
 
 
 class Archive:
@@ -318,17 +383,21 @@ class Service:
         self._archive = archive
         self.transports: list[Transport] = []
         self.stopping = False
+        self.gate = Gate(options.allow, record)
+        self._is_guarded = bool(options.allow or getattr(options, "tls_ca", None))
         self.reply: str = options.reply
         self.max_message: int = options.max_message
         self._exit_from: str = options.exit_from
         self._quiet: bool = options.quiet
         self._received: list[tuple[Peer, list[bytes], bytes | None]] = []
+        self._received_bytes = 0
         self._typed: list[tuple[str, str, str, bytes]] = []
         self._leaving: list[Peer] = []
         self._exiting: set[Peer] = set()
 
     def receive(self, peer: Peer, messages: list[bytes]) -> None:
         """Take what a peer said, one message or more, each with the part of its ending that its replies repeat."""
+        self._received_bytes += len(messages) * MESSAGE_COST + sum(map(len, messages))
         if self.stopping:
             peer.send([SHUTTING_DOWN + message[len(without_ending(message)) :] for message in messages])
             return
@@ -351,14 +420,20 @@ class Service:
             else:
                 self._received.append((peer, [message], None))
 
+    def is_full(self) -> bool:
+        """Tell whether what was received is to be answered before anything more is."""
+        return self._received_bytes > PASS_BYTES
+
     def leave(self, peer: Peer) -> None:
         """End a conversation at the end of this pass, after its replies."""
         self._leaving.append(peer)
 
-    def announce(self, protocol: str, address: str) -> None:
-        """Show where a transport listens."""
+    def announce(self, protocol: str, address: Address) -> None:
+        """Show where a transport listens, and who can reach it."""
         how = "Type a line to send it to every client, 'exit' to stop."
-        self.record.line(f"[{protocol} Server] Listening on {address}. {how}")
+        self.record.line(f"[{protocol} Server] Listening on {show_address(address)}. {how}")
+        if not self._is_guarded and not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
+            self.record.line(f"[{protocol} Server] Anybody who reaches this port can talk to it; --allow limits that.")
 
     def show(self, peer: Peer, text: str) -> None:
         """Show an event of a peer's protocol."""
@@ -379,6 +454,7 @@ class Service:
         if not self._received and not self._leaving and not self._typed:
             return
         received, self._received = self._received, []
+        self._received_bytes = 0
         saved = self._archive is None or self._save(received, self._archive)
         for peer, messages, answer in received:
             if answer is not None:
@@ -431,18 +507,14 @@ class Service:
         self._received.append((peer, [], refusal + ending))
 
     def _relay(self, said: list[tuple[Peer, list[bytes]]]) -> None:
-        lines = [
-            (peer, peer.name.encode() + b": " + without_ending(message))
+        blocks = [
+            (peer, [peer.name.encode() + b": " + without_ending(message) for message in messages])
             for peer, messages in said
-            for message in messages
         ]
-        everything = [line for _, line in lines]
         speakers = {peer for peer, _ in said}
-        self._tell_all(everything, speakers)
-        for peer in speakers:
-            from_others = [line for speaker, line in lines if speaker is not peer]
-            if from_others:
-                peer.tell(from_others)
+        self._tell_all([line for _, lines in blocks for line in lines], speakers)
+        for peer in speakers if len(speakers) > 1 else ():
+            peer.tell([line for speaker, lines in blocks if speaker is not peer for line in lines])
 
     def _tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
         for transport in self.transports:
@@ -486,15 +558,20 @@ class Loop:
         """Serve until told to stop; then give the clients STOP_WITHIN seconds to read what they are owed."""
         service, record, select_ready = self._service, self._service.record, self._selector.select
         next_tick = deadline = time.monotonic() + TICK
+        record.flush()
         self._typed.ask()
         while True:
             for key, _ in select_ready(0.1 if service.stopping or record.waits else TICK):
                 key.data()
+                if service.is_full():
+                    service.finish_pass()
+                    record.flush()
             service.finish_pass()
             record.flush()
             now = time.monotonic()
             if now >= next_tick:
                 next_tick = now + TICK
+                service.gate.tick(now)
                 for transport in service.transports:
                     transport.tick(now)
             if self._signal and not service.stopping:
@@ -528,11 +605,11 @@ def serve(
     service = Service(options, Record(typed), archive)
     with selectors.DefaultSelector() as selector:
         try:
+            loop = Loop(service, selector, typed)
             for transport in open_transports(service, selector):
                 service.transports.append(transport)
-            service.record.flush()
             typed.start()
-            Loop(service, selector, typed).run()
+            loop.run()
         finally:
             for transport in service.transports:
                 transport.close()

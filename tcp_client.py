@@ -6,16 +6,34 @@ The socket calls, in order: socket, connect; then send and recv; shutdown, to te
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import socket
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from common import RECEIVE_SIZE, Failure, Parser, reason, resolve, run, show_address, split_lines, whole_number
 from common_client import Broken, Channel, Ledger, Session, add_arguments
 
+if TYPE_CHECKING:
+    import ssl
+
 LONGEST_EXTRA = 1 << 20
 """Bytes by which a line from the server may be longer than the longest message that was sent."""
+
+
+TLS_ALERT = b"\x15\x03"
+"""How the answer of a TLS server to anything but TLS begins: an alert, of version 3.x (RFC 8446, 5.1)."""
+TLS_PROBLEMS = {
+    "CERTIFICATE_REQUIRED": "the server wants a client certificate (--tls-cert and --tls-key)",
+    "HANDSHAKE_FAILURE": "the server refuses the handshake; it may want a client certificate (--tls-cert, --tls-key)",
+    "ALERT_UNKNOWN_CA": "the server does not trust the CA of this client's certificate (--tls-cert)",
+    "CERTIFICATE_EXPIRED": "this client's certificate (--tls-cert) has expired",
+    "WRONG_VERSION_NUMBER": "the server does not speak TLS; leave out --tls",
+    "RECORD_LAYER_FAILURE": "the server does not speak TLS; leave out --tls",
+}
+"""What a person can do, by a part of OpenSSL's name for the reason."""
 
 
 class Stream(Channel):
@@ -25,6 +43,7 @@ class Stream(Channel):
     takes_lines = True
     window = 16384
     window_bytes = 1 << 20
+    _is_secure = False
 
     def __init__(self, host: str, port: int, timeout: float, reconnects: bool) -> None:
         super().__init__(socket.socket(), show_address((host, port)), Ledger())
@@ -38,12 +57,11 @@ class Stream(Channel):
 
     def reopen(self) -> None:
         """Connect, and send what is not confirmed."""
-        connected = connect(self._host, self._port, self._timeout)
+        plain, self.peer = connect(self._host, self._port, self._timeout)
+        connected = self._secure(plain)
         connected.setblocking(False)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.close()
         self.socket = connected
-        self.peer = show_address(connected.getpeername())
         self.active_at = time.monotonic()
         self.down = self.told_goodbye = False
         self._unsent.clear()
@@ -63,7 +81,7 @@ class Stream(Channel):
     def flush(self) -> None:
         """Send what there is room for."""
         try:
-            del self._unsent[: self.socket.send(self._unsent)]
+            del self._unsent[: self._transmit(self._unsent)]
             self.active_at = time.monotonic()
         except BlockingIOError:
             return
@@ -77,11 +95,13 @@ class Stream(Channel):
     def read(self) -> tuple[bytes, list[bytes]]:
         """Return the lines that have arrived."""
         try:
-            data = self.socket.recv(RECEIVE_SIZE)
+            data = self._receive()
         except BlockingIOError:
             return b"", []
         except OSError as error:
-            raise Broken(f"connection to {self.peer} lost: {reason(error)}") from error
+            raise self._explain(error) from error
+        if data.startswith(TLS_ALERT) and not self._is_secure:
+            raise Failure(f"{self.peer} speaks TLS; connect with --tls")
         if not data:
             self.ended = True
             last = bytes(self._unfinished)
@@ -96,20 +116,135 @@ class Stream(Channel):
         with contextlib.suppress(OSError):  # read() will tell
             self.socket.shutdown(socket.SHUT_WR)
 
+    def _transmit(self, data: bytearray) -> int:
+        return self.socket.send(data)
 
-def connect(host: str, port: int, timeout: float) -> socket.socket:
-    """Connect to the first of a host's addresses that answers within `timeout` seconds. Raises Broken."""
+    def _receive(self) -> bytes:
+        return self.socket.recv(RECEIVE_SIZE)
+
+    def _secure(self, connected: socket.socket) -> socket.socket:
+        """Return the socket to talk through, once there is a connection."""
+        return connected
+
+    def _explain(self, error: Exception) -> Failure:
+        """Return what to tell of an error of the connection."""
+        return Broken(f"connection to {self.peer} lost: {reason(error)}")
+
+
+class TlsStream(Stream):
+    """A TCP connection in TLS."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        super().__init__(options.host, options.port, options.timeout, options.reconnect)
+        import ssl  # takes longer to load than all the rest
+
+        self._ssl = ssl
+        self._is_secure = True
+        self._must_wait = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        try:
+            self._context = ssl.create_default_context(cafile=options.tls_ca)
+        except OSError as error:
+            raise Failure(f"cannot use {options.tls_ca}: {reason(error)}; give a CA's certificate, PEM") from error
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if options.tls_cert:
+            load_certificate(self._context, options.tls_cert, options.tls_key)
+
+    def read(self) -> tuple[bytes, list[bytes]]:
+        """Return the lines that have arrived, also those that wait decrypted while the socket is silent."""
+        data, lines = super().read()
+        while not self.ended and isinstance(self.socket, self._ssl.SSLSocket) and self.socket.pending():
+            more, more_lines = super().read()
+            data += more
+            lines += more_lines
+        return data, lines
+
+    def finish(self) -> None:
+        """Send the end of the TLS stream (close_notify), and go on reading."""
+        self._unwrap()
+
+    def close(self) -> None:
+        """Close the connection; tell the server before, if it was not told yet."""
+        self._unwrap()
+        super().close()
+
+    def _transmit(self, data: bytearray) -> int:
+        try:
+            return super()._transmit(data)
+        except self._must_wait as error:
+            raise BlockingIOError from error
+
+    def _receive(self) -> bytes:
+        try:
+            return super()._receive()
+        except self._must_wait as error:
+            raise BlockingIOError from error
+        except self._ssl.SSLZeroReturnError:  # the server's close_notify, after ours
+            return b""
+
+    def _unwrap(self) -> None:
+        if isinstance(self.socket, self._ssl.SSLSocket):
+            with contextlib.suppress(OSError, ValueError):  # it waits for the server's close_notify, or is gone
+                self.socket.unwrap()
+
+    def _secure(self, connected: socket.socket) -> socket.socket:
+        try:
+            return self._context.wrap_socket(connected, server_hostname=self._host, suppress_ragged_eofs=False)
+        except (OSError, ValueError) as error:
+            connected.close()
+            raise self._explain(error) from error
+
+    def _explain(self, error: Exception) -> Failure:
+        where = f"{self._host} port {self._port}"
+        if isinstance(error, self._ssl.SSLCertVerificationError):
+            advice = "name its CA, or the certificate itself, with --tls-ca"
+            if "mismatch" in error.verify_message:
+                advice = "connect to a name or address that is in it"
+            elif "expired" in error.verify_message:
+                advice = "the server needs a new one"
+            return Failure(f"cannot trust the certificate of {where}: {error.verify_message}; {advice}")
+        if isinstance(error, socket.timeout):
+            return Broken(f"no TLS handshake with {where} within {self._timeout:g} s (does the server speak TLS?)")
+        why = getattr(error, "reason", None) or ""
+        for sign, problem in TLS_PROBLEMS.items():
+            if sign in why:
+                return Failure(f"TLS with {where} failed: {problem}")
+        if isinstance(error, self._ssl.SSLEOFError):
+            return Broken(f"connection to {where} lost: it was cut short, without the end of TLS")
+        if isinstance(error, self._ssl.SSLError):
+            return Failure(f"TLS with {where} failed: {why.replace('_', ' ').lower() or reason(error)}")
+        return Broken(f"connection to {where} lost: {reason(error)}")
+
+
+def load_certificate(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Have a context show a certificate to servers that ask for one. Raises Failure."""
+
+    def refuse_passphrase() -> str:
+        raise Failure(f"the key in {key} needs a passphrase; save it without (openssl pkey)")
+
+    try:
+        context.load_cert_chain(certificate, key, refuse_passphrase)
+    except (OSError, ValueError) as error:
+        why = (getattr(error, "reason", None) or reason(error)).replace("_", " ").lower()
+        raise Failure(f"cannot use {certificate} and {key}: {why}; give a certificate and its key, PEM") from error
+
+
+def connect(host: str, port: int, timeout: float) -> tuple[socket.socket, str]:
+    """Connect to the first of a host's addresses that answers within `timeout` seconds; return which, too.
+
+    Raises Broken.
+    """
     problems = []
     for family, address in resolve(host, port, socket.SOCK_STREAM):
         connecting = socket.socket(family, socket.SOCK_STREAM)
         try:
             connecting.settimeout(timeout)
+            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connecting.connect(address)
         except OSError as error:
             connecting.close()
             problems.append(f"cannot connect to {show_address(address)}: {why(error, timeout)}")
         else:
-            return connecting
+            return connecting, show_address(address)
     raise Broken("; ".join(problems))
 
 
@@ -133,10 +268,21 @@ def main() -> int:
     add = parser.add_argument_group("TCP").add_argument
     add("--udp-port", metavar="PORT", type=whole_number(1, 65535), help="send each message over TCP or UDP, at random")
     add("--reconnect", action="store_true", help="wait for the server; come back and send again when it breaks off")
+    add("--tls", action="store_true", help="speak TLS, and verify the server's certificate and name")
+    add("--tls-ca", metavar="FILE", help="trust this CA, or this self-signed certificate, and no other")
+    add("--tls-cert", metavar="FILE", help="show the server this certificate")
+    add("--tls-key", metavar="FILE", help="with this key")
     options = parser.parse_args()
     if options.reconnect and options.no_reply:
         parser.error("--reconnect needs replies to know what to send again; leave out --no-reply")
-    stream = Stream(options.host, options.port, options.timeout, options.reconnect)
+    if bool(options.tls_cert) != bool(options.tls_key):
+        parser.error("--tls-cert and --tls-key go together")
+    if (options.tls_ca or options.tls_cert) and not options.tls:
+        parser.error("--tls-ca, --tls-cert and --tls-key need --tls")
+    if options.tls and options.udp_port is not None:
+        parser.error("--udp-port does not go with TLS: UDP would carry in clear what TCP protects")
+    plain = (options.host, options.port, options.timeout, options.reconnect)
+    stream = TlsStream(options) if options.tls else Stream(*plain)
     channels: list[Channel] = [stream]
     if not options.reconnect:
         stream.reopen()

@@ -7,17 +7,21 @@ close. A stream carries bytes, not messages: one recv may bring half a line or a
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
+import ipaddress
 import selectors
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from common import (
     FULL,
     RECEIVE_SIZE,
     Address,
+    Failure,
     Parser,
     plain_host,
     reason,
@@ -26,10 +30,24 @@ from common import (
     seconds,
     show_address,
     split_lines,
+    visible,
     whole_number,
 )
-from common_server import Peer, Service, Transport, add_arguments, is_own_address, listen_failure, serve
+from common_server import (
+    Gate,
+    Peer,
+    Service,
+    Transport,
+    add_arguments,
+    is_own_address,
+    listen_failure,
+    network,
+    serve,
+    share_port,
+)
 
+if TYPE_CHECKING:
+    import ssl
 try:
     import resource
 except ImportError:  # Windows
@@ -50,6 +68,15 @@ DRAIN_BYTES = 16 << 20
 and a reset destroys replies that the client has not read yet (RFC 1122, 4.2.2.13)."""
 MAX_LEAVING = 100
 """Connections that may be on their way out, besides those that are served."""
+ENTER_TIME = 10.0
+"""Seconds within which a PROXY header has to arrive and a TLS handshake has to be done."""
+TLS_HANDSHAKE = b"\x16"
+TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
+"""How whatever a TLS client says first begins, and the fatal alert protocol_version (RFC 8446, sections 5.1 and 6)."""
+PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
+PROXY_V2_LOCAL, PROXY_V2_PROXY = 0x20, 0x21
+PROXY_V2_UNKNOWN, PROXY_V2_TCP4, PROXY_V2_TCP6 = 0x00, 0x11, 0x21
+MAX_PROXY_HEADER = 4096
 SPARE_FILES = 32
 """Open files kept back for all that is not a connection."""
 
@@ -58,29 +85,22 @@ class Connection(Peer):
     """A client's connection. It is read only while all its replies are sent: who does not read is not served."""
 
     __slots__ = (
-        "_listener",
-        "_socket",
-        "_unfinished",
-        "_unsent",
-        "_drained",
-        "_at_end",
-        "heard_at",
-        "deadline",
-        "closed",
+        *("_at_end", "_drained", "_socket", "_unfinished", "_unsent"),
+        *("closed", "deadline", "heard_at", "listener"),
     )
     protocol = "TCP"
     overlong_ends = True
 
     def __init__(self, listener: Listener, connected: socket.socket, address: Address) -> None:
         super().__init__(show_address(address))
-        self._listener = listener
+        self.listener = listener
         self._socket = connected
         self._unfinished: bytes | bytearray = b""
         self._unsent: bytes | bytearray = b""
         self._drained = 0
         self._at_end = False
         self.heard_at = time.monotonic()
-        self.deadline = 0.0  # of a conversation that has ended, else 0
+        self.deadline = 0.0  # of a conversation that has ended, or not begun; else 0
         self.closed = False
         listener.selector.register(connected, selectors.EVENT_READ, self.ready)
 
@@ -91,7 +111,7 @@ class Connection(Peer):
         try:
             if self._unsent:
                 self._flush()
-            elif self.deadline:
+            elif self.deadline and self in self.listener.leaving:
                 self._drain()
             else:
                 self._read()
@@ -106,8 +126,6 @@ class Connection(Peer):
 
     def tell(self, lines: list[bytes]) -> None:
         """Send lines of others; cut the client off if it lags more than MAX_LAG bytes behind."""
-        if self.deadline:
-            return
         if len(self._unsent) > MAX_LAG:
             self.close("it does not read")
         else:
@@ -115,12 +133,10 @@ class Connection(Peer):
 
     def end(self) -> None:
         """Send what is unsent, half-close, wait for the client to close, and close."""
-        if self.closed or self.deadline:
-            return
-        self._listener.part_with(self)
-        self.deadline = time.monotonic() + FLUSH_TIME
-        if not self._unsent:
-            self._half_close()
+        if self.listener.part_with(self):
+            self.deadline = time.monotonic() + FLUSH_TIME
+            if not self._unsent:
+                self._half_close()
 
     def is_local(self) -> bool:
         """Tell whether the client is on this machine."""
@@ -129,17 +145,20 @@ class Connection(Peer):
         except OSError:  # it is gone
             return False
 
-    def close(self, reason: str = "") -> None:
+    def close(self, why: str = "") -> None:
         """Close at once."""
         if not self.closed:
             self.closed = True
-            self._listener.selector.unregister(self._socket)
+            self.listener.selector.unregister(self._socket)
             self._socket.close()
-            self._listener.forget(self, reason)
+            self.listener.forget(self, why)
 
     def _read(self) -> None:
-        data = self._socket.recv(RECEIVE_SIZE)
-        service = self._listener.service
+        self._take(self._socket.recv(RECEIVE_SIZE))
+
+    def _take(self, data: bytes) -> None:
+        """Take what a client sent, b"" for the end of it; give the service the lines that are finished."""
+        service = self.listener.service
         if not data:
             if self._unfinished:
                 service.receive(self, [bytes(self._unfinished)])
@@ -169,17 +188,18 @@ class Connection(Peer):
             return
         if sent < len(data):
             self._unsent = bytearray(data[sent:])
-            self._listener.selector.modify(self._socket, selectors.EVENT_WRITE, self.ready)
+            self.listener.selector.modify(self._socket, selectors.EVENT_WRITE, self.ready)
 
     def _flush(self) -> None:
         sent = self._socket.send(self._unsent)
         del self._unsent[:sent]  # type: ignore[union-attr]
-        if self.deadline:
+        leaving = self in self.listener.leaving
+        if leaving:
             self.deadline = time.monotonic() + FLUSH_TIME
         if not self._unsent:
             self._unsent = b""
-            self._listener.selector.modify(self._socket, selectors.EVENT_READ, self.ready)
-            if self.deadline:
+            self.listener.selector.modify(self._socket, selectors.EVENT_READ, self.ready)
+            if leaving:
                 self._half_close()
 
     def _half_close(self) -> None:
@@ -189,8 +209,8 @@ class Connection(Peer):
         self.deadline = time.monotonic() + DRAIN_TIME
         try:
             self._socket.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            self.close(reason(error))
+        except OSError:  # the client has reset the connection
+            self.close()
 
     def _drain(self) -> None:
         data = self._socket.recv(RECEIVE_SIZE)
@@ -199,74 +219,212 @@ class Connection(Peer):
             self.close()
 
 
+class GuardedConnection(Connection):
+    """A connection that is served only after a PROXY header, a TLS handshake, or both.
+
+    TLS works on memory here (ssl.SSLObject), so that what Connection does with its socket stays the same: what recv
+    brought goes in, text comes out; text goes in, what send takes comes out.
+    """
+
+    __slots__ = ("_header", "_host", "_incoming", "_is_greeted", "_outgoing", "_speaks_tls", "_tls")
+
+    def __init__(self, listener: Listener, connected: socket.socket, address: Address) -> None:
+        super().__init__(listener, connected, address)
+        self.deadline = time.monotonic() + ENTER_TIME
+        self._header: bytearray | None = bytearray() if listener.proxies else None
+        self._host: str | None = plain_host(address[0])
+        self._tls: ssl.SSLObject | None = None
+        if listener.tls:
+            import ssl
+
+            self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            self._tls = listener.tls.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._speaks_tls = self._is_greeted = not listener.tls
+
+    def end(self) -> None:
+        """End the conversation; of one that has not begun, close the connection."""
+        if self in self.listener.entering:
+            self.close("it was not through the entrance")
+            return
+        if self._tls and self in self.listener.served:
+            with contextlib.suppress(OSError):  # it waits for the client's close_notify, which _drain() takes
+                self._tls.unwrap()
+            super()._send(self._outgoing.read())
+        super().end()
+
+    def is_local(self) -> bool:
+        """Tell whether the client is on this machine; behind a proxy that does not say who it is, it never is."""
+        return self._host is not None and is_own_address(self._host)
+
+    def _read(self) -> None:
+        data = self._socket.recv(RECEIVE_SIZE)
+        if self._header is not None:
+            self._header += data
+            try:
+                if not self._take_header(self._header):
+                    if not data:
+                        self.close("it closed before its PROXY header was whole")
+                    return
+            except ValueError as error:
+                self.close(f"no valid PROXY header: {error}")
+                return
+            data = bytes(self._header)
+            self._header = None
+            if not self._tls:
+                self.listener.admit(self)
+            if not data:
+                return
+        if self._tls:
+            self._take_encrypted(data, self._tls)
+        else:
+            self._take(data)
+
+    def _take_header(self, received: bytearray) -> bool:
+        """Take a whole PROXY header from what was received; tell whether there was one. Raises ValueError."""
+        parsed = parse_proxy_header(bytes(received[:MAX_PROXY_HEADER]))
+        if parsed is None:
+            return False
+        length, address = parsed
+        del received[:length]
+        self._host = address[0] if address else None
+        if address:
+            self.name = show_address(address)
+            if not self.listener.gate.admits(address[0]):
+                raise ValueError(f"{self.name} is not in --allow")
+        return True
+
+    def _take_encrypted(self, data: bytes, tls: ssl.SSLObject) -> None:
+        import ssl
+
+        if not self._speaks_tls and data[:1] not in (TLS_HANDSHAKE, b""):  # OpenSSL would wait for more of it
+            self._tls = None
+            self._send(TLS_ALERT)
+            self._refuse("it does not speak TLS")
+            return
+        self._speaks_tls = True
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+        text = []
+        ended = False
+        try:
+            if not self._is_greeted:
+                tls.do_handshake()
+                self._is_greeted = True
+                self.name += subject(tls)
+                self.listener.admit(self)
+            while not ended:
+                text.append(tls.read(RECEIVE_SIZE))
+                ended = not text[-1]
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            if data:
+                self._refuse(f"TLS failed: {tls_reason(error)}")
+            else:
+                self.close("the TLS stream was cut short" if self._is_greeted else "it broke off the TLS handshake")
+            return
+        if self._outgoing.pending:
+            super()._send(self._outgoing.read())
+        if any(text):
+            self._take(b"".join(text))
+        if ended:
+            self._take(b"")
+
+    def _refuse(self, why: str) -> None:
+        """Send the alert that tells the client what is wrong, and end."""
+        self.listener.service.show(self, f"Refused {self.name}: {why}")
+        super()._send(self._outgoing.read())
+        self._tls = None
+        super().end()
+
+    def _send(self, data: bytes) -> None:
+        if self._tls and data:
+            self._tls.write(data)
+            data = self._outgoing.read()
+        super()._send(data)
+
+
 class Listener:
     """The listening socket, and the connections that came from it."""
 
     protocol = "TCP"
 
-    def __init__(
-        self,
-        service: Service,
-        selector: selectors.BaseSelector,
-        host: str,
-        port: int,
-        clients: int,
-        idle_timeout: float,
-    ) -> None:
+    def __init__(self, service: Service, selector: selectors.BaseSelector, options: argparse.Namespace) -> None:
         self.service = service
         self.selector = selector
-        self._idle_timeout = idle_timeout
-        self._max_clients, self._max_leaving = reserve_files(clients)
-        self._served: set[Connection] = set()
-        self._leaving: set[Connection] = set()
+        self.gate = service.gate
+        self.proxies: Gate | None = Gate(options.proxy_from, service.record) if options.proxy_from else None
+        self.tls = tls_context(options) if options.tls_cert else None
+        self._idle_timeout: float = options.idle_timeout
+        self._max_clients, self._max_leaving = reserve_files(options.max_clients)
+        self.entering: set[Connection] = set()
+        self.served: set[Connection] = set()
+        self.leaving: set[Connection] = set()
         self._listens = True
-        family, address = resolve(host, port, socket.SOCK_STREAM)[0]
-        self._socket = open_listener(family, address)
+        family, address = resolve(options.host, options.port, socket.SOCK_STREAM)[0]
+        self._socket = open_listener(family, address, options.reuse_port)
         selector.register(self._socket, selectors.EVENT_READ, self._accept)
-        service.announce("TCP", show_address(self._socket.getsockname()))
+        service.announce("TCP", self._socket.getsockname())
 
     def peers(self) -> Iterable[Connection]:
         """Return the connections that are served."""
-        return self._served
+        return self.served
 
-    def part_with(self, connection: Connection) -> None:
-        """Serve a connection no longer, since its conversation has ended."""
-        self._served.discard(connection)
-        self._leaving.add(connection)
+    def admit(self, connection: Connection) -> None:
+        """Serve a connection."""
+        self.entering.discard(connection)
+        self.served.add(connection)
+        connection.deadline = 0.0
+        self.service.show(connection, f"Connected by {connection.name}")
 
-    def forget(self, connection: Connection, reason: str) -> None:
+    def part_with(self, connection: Connection) -> bool:
+        """Serve a connection no longer, since its conversation has ended; tell whether that is news."""
+        if connection.closed or connection in self.leaving:
+            return False
+        self.entering.discard(connection)
+        self.served.discard(connection)
+        self.leaving.add(connection)
+        return True
+
+    def forget(self, connection: Connection, why: str) -> None:
         """Note that a connection is closed."""
-        self._served.discard(connection)
-        self._leaving.discard(connection)
-        self.service.show(connection, f"Disconnected: {connection.name}" + (f" ({reason})" if reason else ""))
-        self._listen(len(self._leaving) < self._max_leaving)
+        for connections in (self.entering, self.served, self.leaving):
+            connections.discard(connection)
+        self.service.show(connection, f"Disconnected: {connection.name}" + (f" ({why})" if why else ""))
+        self._listen(len(self.leaving) < self._max_leaving)
 
     def tick(self, now: float) -> None:
         """Close what has run out of time."""
-        for connection in [connection for connection in self._leaving if connection.deadline < now]:
+        for connection in [connection for connection in self.leaving if connection.deadline < now]:
             connection.close("it did not close in time")
+        for connection in [connection for connection in self.entering if connection.deadline < now]:
+            connection.close(f"no {'PROXY header' if self.proxies else 'TLS handshake'} within {ENTER_TIME:g} s")
         if self._idle_timeout:
             oldest = now - self._idle_timeout
-            for connection in [connection for connection in self._served if connection.heard_at < oldest]:
+            for connection in [connection for connection in self.served if connection.heard_at < oldest]:
                 connection.close(f"nothing arrived for {self._idle_timeout:g} s")
-        self._listen(len(self._leaving) < self._max_leaving)
+        if self.proxies:
+            self.proxies.tick(now)
+        self._listen(len(self.leaving) < self._max_leaving)
 
     def stop(self) -> None:
         """Accept no more; end every conversation."""
         self._listen(False)
         self._socket.close()
-        for connection in list(self._served):
+        for connection in [*self.served, *self.entering]:
             connection.end()
 
     def stopped(self) -> bool:
         """Tell whether every connection is closed."""
-        return not self._served and not self._leaving
+        return not self.served and not self.entering and not self.leaving
 
     def close(self) -> None:
         """Close whatever is open."""
         self._listen(False)
         self._socket.close()
-        for connection in [*self._served, *self._leaving]:
+        for connection in [*self.served, *self.entering, *self.leaving]:
             connection.close("it did not close in time")
 
     def _listen(self, on: bool) -> None:
@@ -289,23 +447,119 @@ class Listener:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._listen(False)  # until a connection closes, or the next tick
                 continue  # any other error is of a client that has gone again
-            connected.setblocking(False)
-            keep_alive(connected)
-            connection = Connection(self, connected, address)
-            if len(self._served) < self._max_clients:
-                self._served.add(connection)
-                self.service.show(connection, f"Connected by {connection.name}")
+            if (self.proxies or self.gate).admits(plain_host(address[0])):
+                self._welcome(connected, address)
             else:
-                self._turn_away(connection)
+                connected.close()
 
-    def _turn_away(self, connection: Connection) -> None:
-        self.service.show(connection, f"Turned away {connection.name}: {self._max_clients} clients are connected")
-        connection.send([FULL % self._max_clients])
-        connection.end()
-        self._listen(len(self._leaving) < self._max_leaving)
+    def _welcome(self, connected: socket.socket, address: Address) -> None:
+        """Serve a new connection, have it pass the entrance first, or turn it away."""
+        connected.setblocking(False)
+        keep_alive(connected)
+        if len(self.served) + len(self.entering) >= self._max_clients:
+            connection = Connection(self, connected, address)
+            self.service.show(connection, f"Turned away {connection.name}: {self._max_clients} clients are connected")
+            if not self.tls:
+                connection.send([FULL % self._max_clients])
+            connection.end()
+            self._listen(len(self.leaving) < self._max_leaving)
+        elif self.tls or self.proxies:
+            self.entering.add(GuardedConnection(self, connected, address))
+        else:
+            self.admit(Connection(self, connected, address))
 
 
-def open_listener(family: socket.AddressFamily, address: Address) -> socket.socket:
+def parse_proxy_header(data: bytes) -> tuple[int, Address | None] | None:
+    """Parse a PROXY protocol header, version 1 or 2, at the start of what a connection brought.
+
+    Returns its length in bytes and the client's (host, port), which is None if the proxy speaks for itself (LOCAL or
+    UNKNOWN); or None if more has to arrive. Raises ValueError for anything else.
+    Source: "The PROXY protocol", sections 2.1 and 2.2, haproxy.org.
+    """
+    if data.startswith(PROXY_V2[: len(data)]):
+        if len(data) < 16:
+            return None
+        return parse_proxy_v2(data)
+    line, end, _ = data[:107].partition(b"\r\n")
+    if not line.startswith(b"PROXY "[: len(line)]):
+        raise ValueError("it begins otherwise")
+    if not end:
+        if len(data) >= 107:
+            raise ValueError("longer than 107 bytes")
+        return None
+    length = len(line) + 2
+    kind, *fields = line.decode("ascii", "replace").split(" ")[1:]
+    if kind == "UNKNOWN":
+        return length, None
+    if kind not in ("TCP4", "TCP6") or len(fields) != 4:
+        raise ValueError(f"not understood: {visible(line)}")
+    for address in fields[:2]:
+        if ipaddress.ip_address(address).version != int(kind[-1]):
+            raise ValueError(f"{visible(address)} is no {kind} address")
+    for port in fields[2:]:
+        if not (port.isdecimal() and port.isascii() and str(int(port)) == port and int(port) <= 65535):
+            raise ValueError(f"{visible(port)} is no port")
+    return length, (plain_host(fields[0]), int(fields[2]))
+
+
+def parse_proxy_v2(data: bytes) -> tuple[int, Address | None] | None:
+    """Parse a version 2 header, of which the first 16 bytes are there; see parse_proxy_header()."""
+    command, family, length = data[12], data[13], 16 + int.from_bytes(data[14:16], "big")
+    if command not in (PROXY_V2_LOCAL, PROXY_V2_PROXY):
+        raise ValueError(f"unknown version and command {command:#x}")
+    if length > MAX_PROXY_HEADER:
+        raise ValueError(f"longer than {MAX_PROXY_HEADER} bytes")
+    if len(data) < length:
+        return None
+    size = {PROXY_V2_TCP4: 4, PROXY_V2_TCP6: 16}.get(family)
+    if command == PROXY_V2_LOCAL or family == PROXY_V2_UNKNOWN:
+        return length, None
+    if size is None or length < 16 + 2 * size + 4:
+        raise ValueError(f"no addresses of TCP in it (family {family:#x}, {length} bytes)")
+    host = str(ipaddress.ip_address(data[16 : 16 + size]))
+    port = int.from_bytes(data[16 + 2 * size : 18 + 2 * size], "big")
+    return length, (plain_host(host), port)
+
+
+def tls_context(options: argparse.Namespace) -> ssl.SSLContext:
+    """Return what TLS needs to know: our certificate, and the CA of the clients' if they need one. Raises Failure."""
+    import ssl
+
+    def refuse_passphrase() -> str:
+        raise Failure(f"the key in {options.tls_key} needs a passphrase; save it without (openssl pkey)")
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.num_tickets = 0  # nobody comes back with one
+    try:
+        context.load_cert_chain(options.tls_cert, options.tls_key, refuse_passphrase)
+    except (OSError, ValueError) as error:
+        files = f"{options.tls_cert} and {options.tls_key}"
+        raise Failure(f"cannot use {files}: {tls_reason(error)}; give a certificate and its key, both PEM") from error
+    if options.tls_ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(options.tls_ca)
+        except OSError as error:
+            raise Failure(f"cannot use {options.tls_ca}: {tls_reason(error)}; give CA certificates, PEM") from error
+    return context
+
+
+def tls_reason(error: Exception) -> str:
+    """Return what OpenSSL found wrong, in words."""
+    text = getattr(error, "verify_message", None) or getattr(error, "reason", None) or reason(error)
+    return str(text).replace("_", " ").lower()
+
+
+def subject(tls: ssl.SSLObject) -> str:
+    """Return the subject of the client's certificate, as it follows its address; "" if it has none."""
+    certificate = tls.getpeercert() or {}
+    names: Any = certificate.get("subject", ())
+    text = ", ".join(f"{kind}={value}" for name in names for kind, value in name)
+    return f" ({visible(text)})" if text else ""
+
+
+def open_listener(family: socket.AddressFamily, address: Address, reuse_port: bool) -> socket.socket:
     """Return a socket that listens on an address; `::` takes IPv4 connections, too. Raises Failure."""
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -314,6 +568,8 @@ def open_listener(family: socket.AddressFamily, address: Address) -> socket.sock
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:  # start again while connections of the last run are in TIME_WAIT
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            share_port(listener)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
         listener.bind(address)
@@ -326,11 +582,12 @@ def open_listener(family: socket.AddressFamily, address: Address) -> socket.sock
 
 def keep_alive(connected: socket.socket) -> None:
     """Have the kernel find out within two minutes that a silent client's machine is gone, and send replies at once."""
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-        if hasattr(socket, name):
-            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    with contextlib.suppress(OSError):  # macOS refuses options for a connection that was reset meanwhile
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+            if hasattr(socket, name):
+                connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def reserve_files(clients: int) -> tuple[int, int]:
@@ -362,15 +619,24 @@ def main() -> int:
     add("--udp-port", metavar="PORT", type=whole_number(0, 65535), help="serve UDP on this port, too")
     add("--max-clients", metavar="N", type=whole_number(1), default=MAX_CLIENTS, help="connections at once (10000)")
     add("--idle-timeout", metavar="SECONDS", type=seconds, default=0.0, help="close a connection so long silent")
+    add("--tls-cert", metavar="FILE", help="speak TLS with this certificate")
+    add("--tls-key", metavar="FILE", help="and this key")
+    add("--tls-ca", metavar="FILE", help="demand client certificates that this CA signed")
+    add("--proxy-from", metavar="NETWORK", type=network, action="append", help="take clients from these proxies only")
     options = parser.parse_args()
+    if bool(options.tls_cert) != bool(options.tls_key):
+        parser.error("--tls-cert and --tls-key go together")
+    if options.tls_ca and not options.tls_cert:
+        parser.error("--tls-ca needs --tls-cert and --tls-key, too")
+    if options.tls_cert and options.udp_port is not None:
+        parser.error("--udp-port does not go with TLS: UDP would carry in clear what TCP protects")
 
     def open_transports(service: Service, selector: selectors.BaseSelector) -> Iterator[Transport]:
-        clients, idle_timeout = options.max_clients, options.idle_timeout
-        yield Listener(service, selector, options.host, options.port, clients, idle_timeout)
+        yield Listener(service, selector, options)
         if options.udp_port is not None:
             from udp_server import Endpoint
 
-            yield Endpoint(service, selector, options.host, options.udp_port)
+            yield Endpoint(service, selector, options, options.udp_port)
 
     return serve(options, open_transports)
 

@@ -7,8 +7,10 @@ are no connections: a peer is an address that was heard from, and what is lost o
 
 from __future__ import annotations
 
+import argparse
 import collections
 import contextlib
+import re
 import selectors
 import socket
 import sys
@@ -28,7 +30,7 @@ from common import (
     visible,
     without_ending,
 )
-from common_server import Peer, Service, Transport, add_arguments, is_own_address, listen_failure, serve
+from common_server import Peer, Service, Transport, add_arguments, is_own_address, listen_failure, serve, share_port
 
 DATAGRAMS_AT_ONCE = 256
 """Datagrams read in one pass, so that other sockets get their turn."""
@@ -41,6 +43,8 @@ PRIVILEGED_PORTS = 1024
 """Services such as echo (port 7) answer from ports below, and could be made to answer for ever (CVE-2024-2169)."""
 MAX_REPEATS = 1000
 """Equal datagrams from one peer within a second that are echoed before one is dropped, which ends a circle."""
+RELAYED_TWICE = re.compile(rb"((\d+\.\d+\.\d+\.\d+|\[[\w:.%]+\]):\d+: ){2}")
+"""How a line begins that two servers have relayed: with the address of one server and that of the first speaker."""
 IP_PKTINFO: int | None = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "linux" else None)  # since Python 3.10
 
 ANCILLARY_SIZE = 64
@@ -86,19 +90,21 @@ class Endpoint:
 
     protocol = "UDP"
 
-    def __init__(self, service: Service, selector: selectors.BaseSelector, host: str, port: int) -> None:
+    def __init__(
+        self, service: Service, selector: selectors.BaseSelector, options: argparse.Namespace, port: int
+    ) -> None:
         self._service = service
         self._selector = selector
         self._peers: dict[Address, UdpPeer] = {}
         self._unsent: collections.deque[tuple[UdpPeer, bytes]] = collections.deque()
         self._repeats: collections.Counter[tuple[Address, bytes]] = collections.Counter()
-        family, address = resolve(host, port, socket.SOCK_DGRAM)[0]
-        self._socket = open_endpoint(family, address)
+        family, address = resolve(options.host, port, socket.SOCK_DGRAM)[0]
+        self._socket = open_endpoint(family, address, options.reuse_port)
         self._address: Address = self._socket.getsockname()
         self._is_wildcard = self._address[0] in ("0.0.0.0", "::")
         self._tells_destination = self._is_wildcard and tell_destination(self._socket, family)
         selector.register(self._socket, selectors.EVENT_READ, self._ready)
-        service.announce("UDP", show_address(self._address))
+        service.announce("UDP", self._address)
 
     def peers(self) -> Iterable[UdpPeer]:
         """Return who was heard from lately."""
@@ -161,6 +167,8 @@ class Endpoint:
                 return
             except OSError:  # Windows tells here that nobody took an earlier reply
                 continue
+            if peer is None:
+                continue
             peer.heard_at = now
             peer.ending = data[len(without_ending(data)) :] if data[-1:] == b"\n" else b""
             why = self._why_ignored(peer, data)
@@ -170,16 +178,18 @@ class Endpoint:
             else:
                 self._service.receive(peer, [data])
 
-    def _receive(self) -> tuple[bytes, UdpPeer]:
+    def _receive(self) -> tuple[bytes, UdpPeer | None]:
         data, address = self._socket.recvfrom(MAX_DATAGRAM + 1)
         return data, self._peers.get(address) or self._meet(address, address, [])
 
-    def _receive_with_destination(self) -> tuple[bytes, UdpPeer]:
+    def _receive_with_destination(self) -> tuple[bytes, UdpPeer | None]:
         data, ancillary, _, address = self._socket.recvmsg(MAX_DATAGRAM + 1, ANCILLARY_SIZE)
         key = (*address, *ancillary)
         return data, self._peers.get(key) or self._meet(address, key, [without_interface(*item) for item in ancillary])
 
-    def _meet(self, address: Address, key: Address, source: Ancillary) -> UdpPeer:
+    def _meet(self, address: Address, key: Address, source: Ancillary) -> UdpPeer | None:
+        if not self._service.gate.admits(plain_host(address[0])):
+            return None
         if len(self._peers) >= MAX_PEERS:
             del self._peers[next(iter(self._peers))]  # whoever has been known longest
         peer = self._peers[key] = UdpPeer(self, address, key, source)
@@ -194,6 +204,8 @@ class Endpoint:
             return "a port that services answer from"
         if port == self._address[1] and (host == self._address[0] or (self._is_wildcard and peer.is_local())):
             return "this server's own address"
+        if self._service.reply == "relay" and RELAYED_TWICE.match(data):
+            return "two servers have relayed it"
         if self._service.reply == "echo":
             self._repeats[peer.key, data] += 1
             if self._repeats[peer.key, data] > MAX_REPEATS:
@@ -202,11 +214,13 @@ class Endpoint:
         return ""
 
 
-def open_endpoint(family: socket.AddressFamily, address: Address) -> socket.socket:
+def open_endpoint(family: socket.AddressFamily, address: Address, reuse_port: bool) -> socket.socket:
     """Return a socket bound to an address; `::` takes IPv4, too. Raises Failure."""
     endpoint = socket.socket(family, socket.SOCK_DGRAM)
     try:
         endpoint.setblocking(False)
+        if reuse_port:
+            share_port(endpoint)
         if family == socket.AF_INET6:
             endpoint.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
         with contextlib.suppress(OSError):  # macOS refuses what is over its limit, Linux gives what it allows
@@ -252,7 +266,7 @@ def main() -> int:
     options = parser.parse_args()
 
     def open_transports(service: Service, selector: selectors.BaseSelector) -> Iterator[Transport]:
-        yield Endpoint(service, selector, options.host, options.port)
+        yield Endpoint(service, selector, options, options.port)
 
     return serve(options, open_transports)
 
