@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
+import io
 import os
 import re
 import select
@@ -14,8 +16,11 @@ import subprocess
 import sys
 import unittest
 from pathlib import Path
+from unittest import mock
 
-from support import PATIENCE, Process, TestCase, free_port, receive_all, receive_lines, wait_until
+from support import PATIENCE, Process, Server, TestCase, free_port, receive_all, receive_lines, wait_until
+
+import common
 
 SERVERS = ("tcp_server.py", "udp_server.py")
 CLIENTS = ("tcp_client.py", "udp_client.py")
@@ -177,7 +182,7 @@ class ClientGoesAway(TestCase):
     """A server notes that a client is gone, and goes on."""
 
     def setUp(self) -> None:
-        self.tcp = self.server("tcp_server.py", "--reply", "relay")
+        self.tcp = self.server("tcp_server.py")
         self.staying = self.connect(self.tcp.port)
         self.tcp.wait_for("Connected")
 
@@ -189,9 +194,7 @@ class ClientGoesAway(TestCase):
         leave(raw)
         self.tcp.wait_for(rf"^\[TCP Server\] Disconnected: {name}( \(.*\))?$")
         self.staying.sendall(b"I am here\n")
-        lines: list[bytes] = []
-        while b"Message received: I am here" not in lines:
-            lines += receive_lines(self.staying, 1)
+        self.assertEqual(receive_lines(self.staying, 1), [b"Message received: I am here"])
         self.assertNotIn("Traceback", self.tcp.errors)
 
     def test_without_a_word(self) -> None:
@@ -388,7 +391,18 @@ class BusyPorts(TestCase):
 class CommandLines(TestCase):
     """What is wrong with a command line is said in one line, with exit code 2; what is wrong elsewhere, with 1."""
 
-    def assert_all_refused(self, cases: list[tuple[str, str]], code: int) -> None:
+    def assert_usage_errors(self, cases: list[tuple[str, str]]) -> None:
+        """Check that each (command line, pattern) ends with 2 and one line on standard error, in this process."""
+        for command, pattern in cases:
+            script, *arguments = command.split()
+            said = io.StringIO()
+            with self.subTest(command), mock.patch("sys.argv", [script, *arguments]):
+                with contextlib.redirect_stderr(said), self.assertRaises(SystemExit) as ended:
+                    common.run(importlib.import_module(Path(script).stem).main)
+                self.assertEqual(ended.exception.code, 2)
+                self.assertRegex(said.getvalue(), rf"\A{script}: error: .*{pattern}.*\n\Z")
+
+    def assert_all_fail(self, cases: list[tuple[str, str]], code: int) -> None:
         """Check the exit code and the one line on standard error of each (command line, pattern)."""
         processes = [self.start(sys.executable, *command.split(), stdin=subprocess.DEVNULL) for command, _ in cases]
         for process, (command, pattern) in zip(processes, cases):
@@ -396,6 +410,11 @@ class CommandLines(TestCase):
                 self.assert_one_line_error(process, pattern, code)
                 self.assertTrue(process.errors.startswith(command.split()[0] + ": error: "))
                 self.assertEqual(process.output, "")
+
+    def test_a_wrong_command_line(self) -> None:
+        cases = [("tcp_server.py 70000", "PORT.*70000"), ("udp_server.py abc", "PORT.*abc")]
+        cases += [("tcp_client.py 127.0.0.1", "PORT"), ("udp_client.py 127.0.0.1 9000 --what", "--what")]
+        self.assert_all_fail(cases, 2)
 
     def test_ports(self) -> None:
         cases = [(script, "PORT") for script in SERVERS]
@@ -405,7 +424,7 @@ class CommandLines(TestCase):
         ]
         cases += [("tcp_server.py 0 --udp-port 70000", "--udp-port.*70000")]
         cases += [("tcp_client.py 127.0.0.1 9000 --udp-port x", "--udp-port.*'x'")]
-        self.assert_all_refused(cases, 2)
+        self.assert_usage_errors(cases)
 
     def test_missing_and_unknown_arguments(self) -> None:
         cases = [(f"{script}", "HOST.*PORT") for script in CLIENTS]
@@ -413,7 +432,7 @@ class CommandLines(TestCase):
         cases += [(f"{script} 127.0.0.1 9000 --quiet", "--quiet") for script in CLIENTS]
         cases += [(f"{script} 0 --verbose", "--verbose") for script in SERVERS]
         cases += [(f"{script} 0 extra", "extra") for script in SERVERS]
-        self.assert_all_refused(cases, 2)
+        self.assert_usage_errors(cases)
 
     def test_values(self) -> None:
         cases = [
@@ -429,22 +448,22 @@ class CommandLines(TestCase):
             ("udp_client.py 127.0.0.1 9000 --timeout inf", "--timeout.*inf"),
             ("udp_client.py 127.0.0.1 9000 -m", "-m"),
         ]
-        self.assert_all_refused(cases, 2)
+        self.assert_usage_errors(cases)
 
     def test_hosts_that_do_not_resolve(self) -> None:
         long_name = "x" * 64 + ".invalid"
         cases = [(f"{script} --host {host} 0", host) for script in SERVERS for host in ("nowhere.invalid", long_name)]
         cases += [(f"{script} {host} 9 -m x", host) for script in CLIENTS for host in ("nowhere.invalid", long_name)]
-        self.assert_all_refused([(command, f"cannot find host {host}: .*; check") for command, host in cases], 1)
+        self.assert_all_fail([(command, f"cannot find host {host}: .*; check") for command, host in cases], 1)
 
     def test_an_address_of_another_machine(self) -> None:
         pattern = r"cannot listen on 192\.0\.2\.1:\d+: this machine has no such address"
-        self.assert_all_refused([(f"{script} --host 192.0.2.1 0", pattern) for script in SERVERS], 1)
+        self.assert_all_fail([(f"{script} --host 192.0.2.1 0", pattern) for script in SERVERS], 1)
 
     def test_version_and_help(self) -> None:
         for script in (*SERVERS, *CLIENTS):
             with self.subTest(script):
-                version, usage = [self.start(sys.executable, script, option) for option in ("--version", "--help")]
+                version, usage = (self.start(sys.executable, script, option) for option in ("--version", "--help"))
                 self.assertEqual((version.wait(), version.errors), (0, ""))
                 self.assertRegex(version.output, rf"\A{script} \d+\.\d+\n\Z")
                 self.assertEqual((usage.wait(), usage.errors), (0, ""))
@@ -454,30 +473,32 @@ class CommandLines(TestCase):
 class Addresses(TestCase):
     """Servers and clients on addresses of all kinds."""
 
-    def assert_they_talk(self, listen_on: str, connect_to: str, shown: str) -> None:
-        """Check that clients reach both servers on an address, and how it and the client's address are shown."""
-        server = self.server("tcp_server.py", "--host", listen_on, "--udp-port", 0)
-        for script, port in zip(CLIENTS, (server.port, server.udp_port)):
-            with self.subTest(script, listen_on=listen_on, connect_to=connect_to):
-                protocol = script[:3].upper()
-                client = self.client(script, connect_to, port, "-m", f"by {protocol}")
-                self.assertEqual((client.wait(), client.errors), (0, ""))
-                self.assertEqual(client.output, f"Message received: by {protocol}\n")
-                peer = server.wait_for(rf"^\[{protocol} Server\] Received from (.*):\d+: by {protocol}$")[1]
+    def assert_they_talk(self, server: Server, host: str, shown: str) -> None:
+        """Check that both clients reach a server of both protocols at an address, and how theirs is shown."""
+        ports = (server.port, server.udp_port)
+        clients = [self.client(script, host, port, "-m", f"to {host}") for script, port in zip(CLIENTS, ports)]
+        for protocol, client in zip(("TCP", "UDP"), clients):
+            with self.subTest(protocol, host=host):
+                self.assertEqual(
+                    (client.wait(), client.errors, client.output), (0, "", f"Message received: to {host}\n")
+                )
+                peer = server.wait_for(rf"^\[{protocol} Server\] Received from (.*):\d+: to {re.escape(host)}$")[1]
                 self.assertEqual(peer, shown)
 
     def test_ipv4(self) -> None:
-        self.assert_they_talk("127.0.0.1", "127.0.0.1", "127.0.0.1")
-        self.assert_they_talk("0.0.0.0", "127.0.0.1", "127.0.0.1")
+        server = self.server("tcp_server.py", "--host", "0.0.0.0", "--udp-port", 0)
+        self.assert_they_talk(server, "127.0.0.1", "127.0.0.1")
 
     @HAS_IPV6
     def test_ipv6(self) -> None:
-        self.assert_they_talk("::1", "::1", "[::1]")
+        server = self.server("tcp_server.py", "--host", "::1", "--udp-port", 0)
+        self.assert_they_talk(server, "::1", "[::1]")
 
     @HAS_IPV6
     def test_both_families_on_one_socket(self) -> None:
-        self.assert_they_talk("::", "::1", "[::1]")
-        self.assert_they_talk("::", "127.0.0.1", "127.0.0.1")
+        server = self.server("tcp_server.py", "--host", "::", "--udp-port", 0)
+        self.assert_they_talk(server, "::1", "[::1]")
+        self.assert_they_talk(server, "127.0.0.1", "127.0.0.1")
 
     def test_localhost(self) -> None:
         server = self.server("tcp_server.py", "--host", "localhost", "--udp-port", 0)
@@ -487,11 +508,15 @@ class Addresses(TestCase):
 
     @HAS_IPV6
     def test_where_a_server_listens_is_shown(self) -> None:
-        for host, shown in (("127.0.0.1", r"127\.0\.0\.1"), ("::1", r"\[::1\]"), ("::", r"\[::\]")):
-            for script in SERVERS:
-                with self.subTest(script, host=host):
-                    server = self.server(script, "--host", host)
-                    self.assertRegex(server.output, rf"\A\[\w+ Server\] Listening on {shown}:{server.port}\. ")
+        for options, shown in (
+            ((), r"127\.0\.0\.1"),  # nobody outside is served unless that is asked for
+            (("--host", "::1"), r"\[::1\]"),
+            (("--host", "::"), r"\[::\]"),
+        ):
+            with self.subTest(options):
+                server = self.server("tcp_server.py", *options, "--udp-port", 0)
+                for protocol, port in (("TCP", server.port), ("UDP", server.udp_port)):
+                    self.assertRegex(server.output, rf"(?m)^\[{protocol} Server\] Listening on {shown}:{port}\. ")
 
     @HAS_IPV6
     def test_errors_show_ipv6_addresses_in_brackets(self) -> None:
@@ -507,11 +532,13 @@ class Addresses(TestCase):
     @HAS_IPV6
     def test_exit_is_local_over_either_family(self) -> None:
         for host in ("127.0.0.1", "::1"):
-            for number, script in enumerate(CLIENTS):
+            for script in SERVERS:
                 with self.subTest(script, host=host):
-                    server = self.server("tcp_server.py", "--host", "::", "--udp-port", 0)
-                    client = self.client(script, host, (server.port, server.udp_port)[number], "-m", "exit")
-                    self.assertEqual((client.wait(), client.output), (0, "Server shutting down...\n"), client.errors)
+                    server = self.server(script, "--host", "::")
+                    open_socket = self.connect if script == "tcp_server.py" else self.datagrams
+                    with open_socket(server.port, host) as raw:
+                        raw.sendall(b"exit\n")
+                        self.assertEqual(raw.recv(100), b"Server shutting down...\n")
                     self.assertEqual(server.wait(), 0)
 
     RESOLVING = """
@@ -560,12 +587,6 @@ runpy.run_path(sys.argv[0], run_name="__main__")
                 server.type("typed\n")
                 for peer in peers:
                     self.assertEqual(peer.recv(100), b"typed")
-
-    def test_nobody_outside_reaches_a_server_unless_it_is_asked_to_listen_there(self) -> None:
-        for script in SERVERS:
-            with self.subTest(script):
-                server = self.server(script)
-                self.assertIn("Listening on 127.0.0.1:", server.output)
 
     @IS_LINUX
     def test_a_tcp_server_on_one_address_is_not_on_another(self) -> None:
