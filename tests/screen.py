@@ -143,6 +143,7 @@ class Terminal:
         self.output = bytearray()
         """All that was ever written to the terminal."""
         self._keyboard, self._terminal = os.openpty()
+        self._descriptors = [self._terminal, self._keyboard]
         os.set_blocking(self._keyboard, False)
         fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, columns, 0, 0))
         settings = termios.tcgetattr(self._terminal)
@@ -212,9 +213,14 @@ class Terminal:
             where = f"the cursor in column {screen.column} of row {screen.row}, exit code {self.popen.poll()}"
             raise AssertionError(f"expected: {what}\nthere is, {where}:\n{shown}") from None
 
+    def hang_up(self) -> None:
+        """Take the terminal away from the program, as when its window is closed."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()
+
     def close(self) -> None:
-        """End the program, and take the terminal away."""
+        """End the program."""
         self.popen.kill()
         self.popen.wait()
-        os.close(self._terminal)
-        os.close(self._keyboard)
+        self.hang_up()

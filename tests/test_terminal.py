@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import sys
@@ -405,6 +406,14 @@ class Shared:
             self.assertEqual(terminal.wait(), 128 + signal.SIGTERM)
             self.assert_left_alone(terminal)
 
+        def test_closed_window(self) -> None:
+            """A client whose terminal goes away ends."""
+            terminal, _ = self.conversation()
+            terminal.type("half")
+            terminal.expect("You: half")
+            terminal.hang_up()
+            self.assertNotEqual(terminal.popen.wait(PATIENCE), 0)
+
         @edits
         @needs("bash")
         def test_stopped_and_continued(self) -> None:
@@ -563,6 +572,14 @@ class Shared:
                     self.assert_left_alone(terminal)
                     self.assertEqual(terminal.screen.rows[-2:], ["[Server] All services stopped.", ""])
 
+        def test_closed_window(self) -> None:
+            """A server whose terminal goes away says goodbye, and ends with 0."""
+            terminal, client = self.conversation()
+            terminal.hang_up()
+            self.assertEqual(client.recv(100), b"Server shutting down...\n")
+            client.close()
+            self.assertEqual(terminal.popen.wait(PATIENCE), 0)
+
         def test_end_of_input(self) -> None:
             """After Ctrl-D the server goes on, and the terminal is as it was when it ends."""
             terminal, client = self.conversation()
@@ -616,6 +633,22 @@ class TcpClient(Shared.ClientTest):
         terminal.expect("You: half", column=7)
         tcp.say("news")
         terminal.expect("[TCP] Server: news", "You: half", column=7)
+        terminal.type("\r")
+        peer = self.chosen(tcp, udp)
+        while peer is not udp:
+            terminal.type("again\r")
+            peer = self.chosen(tcp, udp)
+        terminal.type("more")
+        terminal.expect_row("^You: more$")
+        udp.say("old news")
+        terminal.expect("[UDP] Server: old news", "You: more", column=9)
+
+    def chosen(self, *peers: Peer) -> Peer:
+        """Return the peer to which the next message went, once it is confirmed."""
+        readable, _, _ = select.select([peer.socket for peer in peers], [], [], PATIENCE)
+        peer = next(peer for peer in peers if peer.socket in readable)
+        peer.say(f"Message received: {peer.hear()}")
+        return peer
 
 
 class UdpClient(Shared.ClientTest):
