@@ -157,13 +157,22 @@ def without_ending(message: bytes) -> bytes:
     return message[:-1] if message.endswith(b"\r") else message
 
 
+def ending(message: bytes) -> bytes:
+    """Return the line ending at the end of a message; b"" if it has none."""
+    return message[len(without_ending(message)) :]
+
+
 def visible(text: bytes | str) -> str:
-    r"""Return text with everything that could move a cursor, hide or reorder text escaped, as in `\\x1b`."""
+    r"""Return text with everything that could move a cursor, hide or reorder text escaped, as in `\x1b`.
+
+    A line ending at the end of a message, which is given as bytes, is left out.
+    """
+    shown = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
+    if shown.isprintable():
+        return shown
     if isinstance(text, bytes):
-        text = text.decode("utf-8", "backslashreplace")
-    if text.isprintable():
-        return text
-    return "".join([char if char.isprintable() or char in HARMLESS else escaped(char) for char in text])
+        shown = without_ending(text).decode("utf-8", "backslashreplace")
+    return "".join([char if char.isprintable() or char in HARMLESS else escaped(char) for char in shown])
 
 
 HARMLESS = "\u00a0\u3000\u200c\u200d"

@@ -35,7 +35,6 @@ from common import (
     seconds,
     visible,
     whole_number,
-    without_ending,
 )
 
 NAMED = 3
@@ -526,10 +525,10 @@ class Session:
     def _show(self, channel: Channel, data: bytes, replies: list[bytes]) -> None:
         if self._edited:
             label = f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: "
-            text = "".join([f"{label}{visible(without_ending(reply))}\n" for reply in replies])
+            text = "".join([f"{label}{visible(reply)}\n" for reply in replies])
             self._typed.show_above(write_out, text.encode(errors="backslashreplace"))
         elif sys.stdout is not None and sys.stdout.isatty():
-            write_out("".join([f"{visible(without_ending(reply))}\n" for reply in replies]).encode())
+            write_out("".join([f"{visible(reply)}\n" for reply in replies]).encode())
         else:
             write_out(data)
 

@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Protocol, Union
+from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol, Union
 
 from common import (
     CONFIRMATION,
@@ -32,11 +32,11 @@ from common import (
     SHUTTING_DOWN,
     TERMINATE,
     TOO_LONG,
-    WORDS,
     Address,
     Failure,
     Parser,
     TypedLines,
+    ending,
     reason,
     report,
     show_address,
@@ -53,9 +53,8 @@ Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 TICK = 1.0
 """Seconds between two looks at what has run out of time."""
 PASS_BYTES = 1 << 18
-"""What may be received before it is answered, each message counted as MESSAGE_COST bytes more: it bounds memory, and
-what a pass can say at once to those who listen."""
 MESSAGE_COST = 64
+"""What may be received before it is answered: it bounds memory, and what a pass can say at once to those who listen."""
 STOP_WITHIN = 1.5
 """Seconds that a stopping server gives its clients to read what they are owed."""
 
@@ -71,8 +70,8 @@ class Peer:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def send(self, replies: list[bytes]) -> None:
-        """Send replies to what this peer said; each carries the part of its ending that the message had."""
+    def send(self, replies: list[bytes], start: bytes = b"") -> None:
+        """Send replies to what this peer said, `start` before each; each has the part of its ending that it had."""
         raise NotImplementedError
 
     def tell(self, lines: list[bytes]) -> None:
@@ -375,6 +374,13 @@ def text_or_blob(text: bytes) -> str | bytes:
         return text
 
 
+class Answer(NamedTuple):
+    """What is sent and shown for something that is no message."""
+
+    event: str
+    reply: bytes
+
+
 class Service:
     """The protocol of both servers: takes messages, decides what each is, and answers at the end of a pass."""
 
@@ -389,21 +395,26 @@ class Service:
         self.max_message: int = options.max_message
         self._exit_from: str = options.exit_from
         self._quiet: bool = options.quiet
-        self._received: list[tuple[Peer, list[bytes], bytes | None]] = []
-        self._received_bytes = 0
+        self._received: list[tuple[Peer, list[bytes], Answer | None]] = []
+        self.received_bytes = 0
+        """What was received and not answered yet, each message counted as MESSAGE_COST bytes more."""
         self._typed: list[tuple[str, str, str, bytes]] = []
         self._leaving: list[Peer] = []
         self._exiting: set[Peer] = set()
 
     def receive(self, peer: Peer, messages: list[bytes]) -> None:
         """Take what a peer said, one message or more, each with the part of its ending that its replies repeat."""
-        self._received_bytes += len(messages) * MESSAGE_COST + sum(map(len, messages))
+        everything = b"".join(messages)
+        size = len(everything)
+        self.received_bytes += size + len(messages) * MESSAGE_COST
         if self.stopping:
-            peer.send([SHUTTING_DOWN + message[len(without_ending(message)) :] for message in messages])
-            return
-        if WORDS.isdisjoint(map(bytes.strip, messages)) and max(map(len, messages)) <= self.max_message:
+            peer.send([SHUTTING_DOWN + ending(message) for message in messages])
+        elif size <= self.max_message and EXIT not in everything and TERMINATE not in everything:
             self._received.append((peer, messages, None))
-            return
+        else:
+            self._receive_one_by_one(peer, messages)
+
+    def _receive_one_by_one(self, peer: Peer, messages: list[bytes]) -> None:
         for message in messages:
             text = without_ending(message)
             word = text.strip()
@@ -411,18 +422,14 @@ class Service:
                 self._leaving.append(peer)
                 return
             if word == EXIT:
-                self._take_exit(peer, message[len(text) :])
+                self._take_exit(peer, ending(message))
             elif len(text) > self.max_message:
-                self._refuse(peer, TOO_LONG % self.max_message, message[len(text) :])
+                self._refuse(peer, TOO_LONG % self.max_message, ending(message))
                 if peer.overlong_ends:
                     self._leaving.append(peer)
                     return
             else:
                 self._received.append((peer, [message], None))
-
-    def is_full(self) -> bool:
-        """Tell whether what was received is to be answered before anything more is."""
-        return self._received_bytes > PASS_BYTES
 
     def leave(self, peer: Peer) -> None:
         """End a conversation at the end of this pass, after its replies."""
@@ -450,28 +457,28 @@ class Service:
         self._tell_all([line])
 
     def finish_pass(self) -> None:
-        """Show and answer all that was received since the last call."""
-        if not self._received and not self._leaving and not self._typed:
-            return
+        """Save, show and answer all that was received since the last call."""
         received, self._received = self._received, []
-        self._received_bytes = 0
+        self.received_bytes = 0
         saved = self._archive is None or self._save(received, self._archive)
+        line, shows, echoes, answers = self.record.line, not self._quiet, self.reply == "echo", self.reply != "none"
         for peer, messages, answer in received:
-            if answer is not None:
-                peer.send([answer])
+            if answer:
+                self.show(peer, answer.event)
+                peer.send([answer.reply])
                 continue
-            if not self._quiet:
+            if shows:
                 start = f"[{peer.protocol} Server] Received from {peer.name}: "
                 for message in messages:
-                    self.record.line(start + visible(without_ending(message)))
+                    line(start + visible(message))
             if not saved:
-                peer.send([NOT_SAVED + message[len(without_ending(message)) :] for message in messages])
-            elif self.reply == "echo":
+                peer.send([NOT_SAVED + ending(message) for message in messages])
+            elif echoes:
                 peer.send(messages)
-            elif self.reply != "none":
-                peer.send([CONFIRMATION + message for message in messages])
-        if self.reply == "relay" and saved:
-            self._relay([(peer, messages) for peer, messages, answer in received if answer is None])
+            elif answers:
+                peer.send(messages, CONFIRMATION)
+        if self.reply == "relay" and saved and received:
+            self._relay([(peer, messages) for peer, messages, answer in received if not answer])
         for peer in self._leaving:
             peer.end()
         self._leaving.clear()
@@ -486,25 +493,25 @@ class Service:
             for transport in self.transports:
                 transport.stop()
 
-    def _save(self, received: list[tuple[Peer, list[bytes], bytes | None]], archive: Archive) -> bool:
+    def _save(self, received: list[tuple[Peer, list[bytes], Answer | None]], archive: Archive) -> bool:
         rows, self._typed = self._typed, []
         for peer, messages, answer in received:
-            if answer is None:
+            if not answer:
                 start = (peer.protocol.lower(), "received", peer.name)
                 rows += [(*start, without_ending(message)) for message in messages]
         return not rows or archive.save(rows)
 
-    def _take_exit(self, peer: Peer, ending: bytes) -> None:
+    def _take_exit(self, peer: Peer, line_end: bytes) -> None:
         if self._exit_from == "anyone" or (self._exit_from == "local" and peer.is_local()):
-            self.show(peer, f"Shutdown command received from {peer.name}. Stopping server...")
-            self._received.append((peer, [], SHUTTING_DOWN + ending))
+            event = f"Shutdown command received from {peer.name}. Stopping server..."
+            self._received.append((peer, [], Answer(event, SHUTTING_DOWN + line_end)))
             self._exiting.add(peer)
         else:
-            self._refuse(peer, NOT_OBEYED % peer.name.encode(), ending)
+            self._refuse(peer, NOT_OBEYED % peer.name.encode(), line_end)
 
-    def _refuse(self, peer: Peer, refusal: bytes, ending: bytes) -> None:
-        self.show(peer, f"Sent to {peer.name}: {visible(refusal)}")
-        self._received.append((peer, [], refusal + ending))
+    def _refuse(self, peer: Peer, refusal: bytes, line_end: bytes) -> None:
+        event = f"Sent to {peer.name}: {visible(refusal)}"
+        self._received.append((peer, [], Answer(event, refusal + line_end)))
 
     def _relay(self, said: list[tuple[Peer, list[bytes]]]) -> None:
         blocks = [
@@ -563,7 +570,7 @@ class Loop:
         while True:
             for key, _ in select_ready(0.1 if service.stopping or record.waits else TICK):
                 key.data()
-                if service.is_full():
+                if service.received_bytes > PASS_BYTES:
                     service.finish_pass()
                     record.flush()
             service.finish_pass()

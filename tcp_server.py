@@ -106,9 +106,9 @@ class Connection(Peer):
 
     def ready(self) -> None:
         """Send what could not be sent before, or read."""
-        if self.closed:
-            return
         try:
+            if self.closed:
+                return
             if self._unsent:
                 self._flush()
             elif self.deadline and self in self.listener.leaving:
@@ -120,9 +120,9 @@ class Connection(Peer):
         except OSError as error:
             self.close(reason(error))
 
-    def send(self, replies: list[bytes]) -> None:
-        """Send replies, each as a line."""
-        self._send(b"\n".join(replies) + b"\n")
+    def send(self, replies: list[bytes], start: bytes = b"") -> None:
+        """Send replies, each as a line, with `start` before it."""
+        self._send(start + (b"\n" + start).join(replies) + b"\n")
 
     def tell(self, lines: list[bytes]) -> None:
         """Send lines of others; cut the client off if it lags more than MAX_LAG bytes behind."""
@@ -167,7 +167,7 @@ class Connection(Peer):
             return
         self.heard_at = time.monotonic()
         lines, self._unfinished = split_lines(self._unfinished, data)
-        if len(self._unfinished) > service.max_message + 1:  # one for a CR that may be part of the ending
+        if self._unfinished and len(self._unfinished) > service.max_message + 1:  # + 1: a CR
             lines.append(bytes(self._unfinished))
             self._unfinished = b""
         if lines:

@@ -22,13 +22,13 @@ from common import (
     OWN_REPLIES,
     Address,
     Parser,
+    ending,
     plain_host,
     reason,
     resolve,
     run,
     show_address,
     visible,
-    without_ending,
 )
 from common_server import Peer, Service, Transport, add_arguments, is_own_address, listen_failure, serve, share_port
 
@@ -67,10 +67,10 @@ class UdpPeer(Peer):
         self.heard_at = 0.0
         self.ending = b""
 
-    def send(self, replies: list[bytes]) -> None:
-        """Send replies, a datagram each."""
+    def send(self, replies: list[bytes], start: bytes = b"") -> None:
+        """Send replies, a datagram each, with `start` before it."""
         for reply in replies:
-            self._endpoint.send(self, reply[:MAX_DATAGRAM])
+            self._endpoint.send(self, (start + reply)[:MAX_DATAGRAM])
 
     def tell(self, lines: list[bytes]) -> None:
         """Send lines of others, a datagram each, ended as the peer ended its own last message."""
@@ -170,7 +170,7 @@ class Endpoint:
             if peer is None:
                 continue
             peer.heard_at = now
-            peer.ending = data[len(without_ending(data)) :] if data[-1:] == b"\n" else b""
+            peer.ending = ending(data) if data.endswith(b"\n") else b""
             why = self._why_ignored(peer, data)
             if why:
                 self._peers.pop(peer.key, None)
