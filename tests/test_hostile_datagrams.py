@@ -58,13 +58,11 @@ class Circles(PeerTest):
     def test_two_servers(self) -> None:
         """Datagrams between two servers that know two ways to each other run dry, whatever their --reply modes."""
         modes = [
-            ("confirm", "confirm"),
             ("echo", "echo"),
             ("echo", "confirm"),
             ("relay", "relay"),
             ("relay", "echo"),
-            ("relay", "confirm"),
-        ]  # a server with --reply none says nothing
+        ]  # what is only confirmed is never answered; with --reply none nothing is
         for pair in modes:
             with self.subTest(pair):
                 first, second = (self.server("udp_server.py", "--quiet", "--reply", mode) for mode in pair)
@@ -113,7 +111,7 @@ class Circles(PeerTest):
     @as_root
     def test_spoofed_datagrams(self) -> None:
         """A datagram that seems to come from the server itself, or from another server, starts nothing."""
-        for mode, host in (("confirm", "127.0.0.1"), ("echo", "127.0.0.1"), ("echo", "0.0.0.0"), ("relay", "0.0.0.0")):
+        for mode, host in (("echo", "127.0.0.1"), ("echo", "0.0.0.0"), ("relay", "0.0.0.0")):
             with self.subTest(mode, host=host):
                 first, second = (self.server("udp_server.py", "--reply", mode, "--host", host) for _ in range(2))
                 self._spoof(first.port, first.port, b"to myself")
@@ -254,9 +252,9 @@ class Garbage(PeerTest):
     """Random and overlong datagrams."""
 
     def test_datagrams(self) -> None:
-        """60,000 random byte strings over UDP: each is confirmed as it came, and shown safely."""
+        """40,000 random byte strings over UDP: each is confirmed as it came, and shown safely."""
         server = self.server("udp_server.py")
-        texts = [text for text in random_texts(60_000, 40) if not text.startswith(tuple(SERVERS_REPLIES))]
+        texts = [text for text in random_texts(40_000, 40) if not text.startswith(tuple(SERVERS_REPLIES))]
         peer = self.datagrams(server.port)
         before = 0
         for start in range(0, len(texts), 32):
