@@ -103,8 +103,8 @@ class FakePeer(common_server.Peer):
         self.overlong_ends = overlong_ends
         self.events: list[object] = []
 
-    def send(self, replies: list[bytes]) -> None:
-        self.events += replies
+    def send(self, replies: list[bytes], start: bytes = b"") -> None:
+        self.events += [start + reply for reply in replies]
 
     def tell(self, lines: list[bytes]) -> None:
         self.events += [("told", line) for line in lines]
