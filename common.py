@@ -23,7 +23,9 @@ except ImportError:  # Windows, and a Python built without it
 try:
     import termios
 except ImportError:  # Windows
-    termios = None  # type: ignore[assignment]
+    termios = readline = None  # type: ignore[assignment]
+TERMINAL_GONE = (OSError, termios.error) if termios else (OSError,)
+"""What is raised where a terminal was, once its window is closed."""
 
 VERSION = "1.0"
 
@@ -247,7 +249,7 @@ class TypedLines:
         self._thread.start()
 
     def read(self) -> list[bytes] | None:
-        """Return the lines that are there, without their endings; None once the input has ended."""
+        """Return the lines that are there, without their LF; None once the input has ended."""
         try:
             data = self.socket.recv(RECEIVE_SIZE)
         except BlockingIOError:
@@ -258,7 +260,7 @@ class TypedLines:
             if not self._unfinished:
                 return None
             lines, self._unfinished = [bytes(self._unfinished)], b""
-        return [line[:-1] if line.endswith(b"\r") else line for line in lines]
+        return lines
 
     def ask(self) -> None:
         """Prompt for the next line, where a person types. Wanted once at the start and once for each line."""
@@ -277,15 +279,17 @@ class TypedLines:
         """Bring back the prompt and the half-typed line after something was written over them."""
         if not self.edited or self._closed or not self._asked or not self._thread.is_alive():
             return
-        if self._hook:
-            self._redraw_due = True
-            signal.pthread_kill(self._thread.ident or 0, signal.SIGWINCH)  # ends readline's wait, so the hook runs
-        elif not readline:
-            os.write(1, self._prompt.encode())  # what is half-typed only the kernel knows
-        elif self._drawing.acquire(timeout=1.0):
-            if self._editing:
-                os.write(1, self.ERASE_ROW + (self._prompt + readline.get_line_buffer()).encode(errors="replace"))
-            self._drawing.release()
+        with contextlib.suppress(*TERMINAL_GONE):
+            if self._hook:
+                self._redraw_due = True
+                signal.pthread_kill(self._thread.ident or 0, signal.SIGWINCH)  # ends readline's wait, so the hook runs
+            elif not readline:
+                os.write(1, self._prompt.encode())  # what is half-typed only the kernel knows
+            else:
+                with self._drawing:
+                    if self._editing:
+                        typed = self._prompt + readline.get_line_buffer()
+                        os.write(1, self.ERASE_ROW + typed.encode(errors="replace"))
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -293,11 +297,12 @@ class TypedLines:
         self._closed = True
         if held:
             self._drawing.release()
-        if self.edited:
-            self.edited = False
-            os.write(1, self.ERASE_ROW)
-        if self._terminal and not in_background():
-            termios.tcsetattr(0, termios.TCSANOW, self._terminal)
+        with contextlib.suppress(*TERMINAL_GONE):
+            if self.edited:
+                self.edited = False
+                os.write(1, self.ERASE_ROW)
+            if self._terminal and not in_background():
+                termios.tcsetattr(0, termios.TCSANOW, self._terminal)
 
     def _copy(self) -> None:
         try:
@@ -345,7 +350,7 @@ class TypedLines:
         if self._prompting:
             self._prompting, self._editing = False, True
             if not self._editing_settings:
-                with contextlib.suppress(termios.error):  # the terminal is gone
+                with contextlib.suppress(*TERMINAL_GONE):
                     self._editing_settings = termios.tcgetattr(0)
             self._drawing.release()
 
@@ -373,7 +378,9 @@ class TypedLines:
             return  # redraw() then writes the line itself
 
         def redraw_if_due() -> int:
-            if self._redraw_due or self._is_disturbed():
+            with contextlib.suppress(*TERMINAL_GONE):
+                if not (self._redraw_due or self._is_disturbed()):
+                    return 0
                 with self._drawing:
                     self._redraw_due = False
                     if not self._closed:

@@ -114,7 +114,7 @@ class Connection(Peer):
             elif self.deadline and self in self.listener.leaving:
                 self._drain()
             else:
-                self._read()
+                self._take(self._socket.recv(RECEIVE_SIZE))
         except BlockingIOError:
             return
         except OSError as error:
@@ -152,9 +152,6 @@ class Connection(Peer):
             self.listener.selector.unregister(self._socket)
             self._socket.close()
             self.listener.forget(self, why)
-
-    def _read(self) -> None:
-        self._take(self._socket.recv(RECEIVE_SIZE))
 
     def _take(self, data: bytes) -> None:
         """Take what a client sent, b"" for the end of it; give the service the lines that are finished."""
@@ -256,8 +253,7 @@ class GuardedConnection(Connection):
         """Tell whether the client is on this machine; behind a proxy that does not say who it is, it never is."""
         return self._host is not None and is_own_address(self._host)
 
-    def _read(self) -> None:
-        data = self._socket.recv(RECEIVE_SIZE)
+    def _take(self, data: bytes) -> None:
         if self._header is not None:
             self._header += data
             try:
@@ -277,7 +273,7 @@ class GuardedConnection(Connection):
         if self._tls:
             self._take_encrypted(data, self._tls)
         else:
-            self._take(data)
+            super()._take(data)
 
     def _take_header(self, received: bytearray) -> bool:
         """Take a whole PROXY header from what was received; tell whether there was one. Raises ValueError."""
@@ -328,9 +324,9 @@ class GuardedConnection(Connection):
         if self._outgoing.pending:
             super()._send(self._outgoing.read())
         if any(text):
-            self._take(b"".join(text))
+            super()._take(b"".join(text))
         if ended:
-            self._take(b"")
+            super()._take(b"")
 
     def _refuse(self, why: str) -> None:
         """Send the alert that tells the client what is wrong, and end."""

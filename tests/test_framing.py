@@ -476,7 +476,9 @@ class TcpFraming(TestCase):
         server = self.server("tcp_server.py")
         client = self.run_client("tcp_client.py", "127.0.0.1", server.port, typed=b"one\r\n\r\nlast\r")
         self.assertEqual((client.wait(), client.errors), (0, ""))
-        self.assertEqual(client.raw_output, b"Message received: one\nMessage received: \nMessage received: last\n")
+        self.assertEqual(
+            client.raw_output, b"Message received: one\r\nMessage received: \r\nMessage received: last\r\n"
+        )
 
 
 class UdpFraming(TestCase):
