@@ -257,6 +257,23 @@ class Inputs(SurroundingsTest):
         connected.close()
         terminal.wait_for(r"All services stopped\.$")
 
+    def test_background_later(self) -> None:
+        """A server that is stopped with Ctrl-Z while it waits for a typed line serves on in the background."""
+        terminal = self.terminal()
+        _, port = self.job(terminal)
+        connected = self.connect(port)
+        terminal.type("fg\n")
+        terminal.wait_for("tcp_server.py 0.*\n(.*\n)*.*tcp_server.py 0")
+        terminal.type("it reads\n")
+        self.assertEqual(receive_lines(connected, 1), [b"it reads"])
+        terminal.type("\x1a")
+        terminal.wait_for("(?i)(stopped|suspended).* tcp_server.py 0")
+        terminal.type("bg\n")
+        for _ in range(3):
+            round_trips(connected, 5)
+            terminal.type("echo the shell reads $((6 * 7))\n")
+            terminal.wait_for("^the shell reads 42$")
+
 
 def end(number: int) -> None:
     """Kill a process that may have ended."""
