@@ -499,8 +499,8 @@ def wait_and_watch(pid: int) -> tuple[int, resource.struct_rusage, int]:
     peak = 0
     while True:
         if sys.platform == "linux":
-            status = Path(f"/proc/{pid}/status").read_text()
-            peak = int((status.partition("VmHWM:")[2].split() or [peak])[0])  # none once it has ended
+            found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+            peak = int(found[1]) if found else peak  # once it has ended, there is none
         ended, code, used = os.wait4(pid, os.WNOHANG)
         if ended:
             return code, used, peak
@@ -627,6 +627,7 @@ def main() -> None:
         "--connections", type=int, nargs="+", default=[1, 50, 1000, 10000], help="of the TCP table (1 50 1000 10000)"
     )
     options = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every start compiles
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     print_method(options)
