@@ -418,9 +418,12 @@ class Session:
             self._failed = self._failed or self._is_unfinished()
         if not channels or self._stuck:
             return True
-        if self._word and all(channel.down for channel in channels):
-            self._failed = self._failed or self._word == EXIT
-            return True
+        if self._word and any(channel.down for channel in channels):
+            if self._interactive and all(channel.down for channel in channels):
+                self._failed = self._failed or self._word == EXIT
+                return True
+            if self._word == EXIT:
+                return False
         if any(channel.unsent() or (channel.ledger.due and not self._no_reply) for channel in channels):
             return False
         if not self._closing and self._close(channels):

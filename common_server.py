@@ -333,10 +333,13 @@ class Archive:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(Path(self._path).stat(), self._identity):
                     return self._database
+            with contextlib.suppress(self._sqlite.Error):  # what is confirmed goes where the file went, not its -wal
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self.close()
         self._identity = make_private_file(self._path)
-        database = self._sqlite.connect(self._path, timeout=self.PATIENCE / 1000, isolation_level=None)
+        database = self._sqlite.connect(self._path, timeout=0, isolation_level=None)
         try:
+            database.execute(f"PRAGMA busy_timeout = {0 if self._failing else self.PATIENCE}")
             schema = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
             if schema and ("messages", f"CREATE TABLE messages({self.COLUMNS})") not in schema:
                 raise self._sqlite.DatabaseError("it is a database of something else")
