@@ -391,8 +391,9 @@ class Session:
         try:
             step(channel)
         except Broken as broken:
-            if self._closing and not channel.exiting:
+            if self._closing:
                 channel.ended = True
+                self._problems += [str(broken)] if channel.exiting else []
                 return
             if not channel.reconnects:
                 raise

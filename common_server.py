@@ -32,6 +32,7 @@ from common import (
     SHUTTING_DOWN,
     TERMINATE,
     TOO_LONG,
+    WORDS,
     Address,
     Failure,
     Parser,
@@ -407,12 +408,11 @@ class Service:
 
     def receive(self, peer: Peer, messages: list[bytes]) -> None:
         """Take what a peer said, one message or more, each with the part of its ending that its replies repeat."""
-        everything = b"".join(messages)
-        size = len(everything)
+        size = len(b"".join(messages))
         self.received_bytes += size + len(messages) * MESSAGE_COST
         if self.stopping:
             peer.send([SHUTTING_DOWN + ending(message) for message in messages])
-        elif size <= self.max_message and EXIT not in everything and TERMINATE not in everything:
+        elif size <= self.max_message and WORDS.isdisjoint(map(bytes.strip, messages)):
             self._received.append((peer, messages, None))
         else:
             self._receive_one_by_one(peer, messages)

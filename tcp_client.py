@@ -134,6 +134,8 @@ class Stream(Channel):
 class TlsStream(Stream):
     """A TCP connection in TLS."""
 
+    window_bytes = 1 << 16  # servers that hand TLS on to a program (ncat -e) lock up when more is on its way
+
     def __init__(self, options: argparse.Namespace) -> None:
         super().__init__(options.host, options.port, options.timeout, options.reconnect)
         import ssl  # takes longer to load than all the rest

@@ -266,6 +266,8 @@ class GuardedConnection(Connection):
                 return
             data = bytes(self._header)
             self._header = None
+            if self.closed:
+                return
             if not self._tls:
                 self.listener.admit(self)
             if not data:
@@ -282,11 +284,14 @@ class GuardedConnection(Connection):
             return False
         length, address = parsed
         del received[:length]
+        proxy = self._host or ""
         self._host = address[0] if address else None
         if address:
             self.name = show_address(address)
-            if not self.listener.gate.admits(address[0]):
-                raise ValueError(f"{self.name} is not in --allow")
+            if ipaddress.ip_address(address[0]).is_loopback and not is_own_address(proxy):
+                self._host = None  # that loopback is the proxy's, not this machine's
+        if not self.listener.gate.admits(address[0] if address else proxy):
+            self.close("it may not come in")
         return True
 
     def _take_encrypted(self, data: bytes, tls: ssl.SSLObject) -> None:
@@ -396,7 +401,7 @@ class Listener:
         for connection in [connection for connection in self.leaving if connection.deadline < now]:
             connection.close("it did not close in time")
         for connection in [connection for connection in self.entering if connection.deadline < now]:
-            connection.close(f"no {'PROXY header' if self.proxies else 'TLS handshake'} within {ENTER_TIME:g} s")
+            connection.close(f"no PROXY header or TLS handshake within {ENTER_TIME:g} s")
         if self._idle_timeout:
             oldest = now - self._idle_timeout
             for connection in [connection for connection in self.served if connection.heard_at < oldest]:
@@ -424,7 +429,7 @@ class Listener:
             connection.close("it did not close in time")
 
     def _listen(self, on: bool) -> None:
-        if on and not self._listens and not self.service.stopping:
+        if on and not self._listens and self._socket.fileno() >= 0:
             self.selector.register(self._socket, selectors.EVENT_READ, self._accept)
             self._listens = True
         elif not on and self._listens:
@@ -477,7 +482,7 @@ def parse_proxy_header(data: bytes) -> tuple[int, Address | None] | None:
             return None
         return parse_proxy_v2(data)
     line, end, _ = data[:107].partition(b"\r\n")
-    if not line.startswith(b"PROXY "[: len(line)]):
+    if not line.startswith(b"PROXY "[: None if end else len(line)]):
         raise ValueError("it begins otherwise")
     if not end:
         if len(data) >= 107:
@@ -489,13 +494,13 @@ def parse_proxy_header(data: bytes) -> tuple[int, Address | None] | None:
         return length, None
     if kind not in ("TCP4", "TCP6") or len(fields) != 4:
         raise ValueError(f"not understood: {visible(line)}")
-    for address in fields[:2]:
-        if ipaddress.ip_address(address).version != int(kind[-1]):
-            raise ValueError(f"{visible(address)} is no {kind} address")
+    hosts = [ipaddress.ip_address(field) for field in fields[:2]]
+    if any(host.version != int(kind[-1]) for host in hosts):
+        raise ValueError(f"not {kind}: {visible(line)}")
     for port in fields[2:]:
         if not (port.isdecimal() and port.isascii() and str(int(port)) == port and int(port) <= 65535):
             raise ValueError(f"{visible(port)} is no port")
-    return length, (plain_host(fields[0]), int(fields[2]))
+    return length, (client_host(hosts[0]), int(fields[2]))
 
 
 def parse_proxy_v2(data: bytes) -> tuple[int, Address | None] | None:
@@ -512,9 +517,15 @@ def parse_proxy_v2(data: bytes) -> tuple[int, Address | None] | None:
         return length, None
     if size is None or length < 16 + 2 * size + 4:
         raise ValueError(f"no addresses of TCP in it (family {family:#x}, {length} bytes)")
-    host = str(ipaddress.ip_address(data[16 : 16 + size]))
     port = int.from_bytes(data[16 + 2 * size : 18 + 2 * size], "big")
-    return length, (plain_host(host), port)
+    return length, (client_host(ipaddress.ip_address(data[16 : 16 + size])), port)
+
+
+def client_host(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """Return the address of a proxy's client as text, a mapped IPv4 address as plain IPv4. Raises ValueError."""
+    if getattr(address, "scope_id", None):
+        raise ValueError("an address with a scope means nothing on another machine")
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def tls_context(options: argparse.Namespace) -> ssl.SSLContext:
