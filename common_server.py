@@ -56,6 +56,8 @@ TICK = 1.0
 PASS_BYTES = 1 << 18
 MESSAGE_COST = 64
 """What may be received before it is answered: it bounds memory, and what a pass can say at once to those who listen."""
+RETRY = 0.02
+"""Seconds between two looks at what nothing tells of: room for the record, the last client gone."""
 STOP_WITHIN = 1.5
 """Seconds that a stopping server gives its clients to read what they are owed."""
 
@@ -571,7 +573,7 @@ class Loop:
         record.flush()
         self._typed.ask()
         while True:
-            for key, _ in select_ready(0.1 if service.stopping or record.waits else TICK):
+            for key, _ in select_ready(RETRY if service.stopping or record.waits else TICK):
                 key.data()
                 if service.received_bytes > PASS_BYTES:
                     service.finish_pass()
