@@ -625,6 +625,7 @@ def serve(
         finally:
             for transport in service.transports:
                 transport.close()
+            service.gate.tick(float("inf"))
             if archive:
                 archive.close()
             service.record.flush()

@@ -126,7 +126,7 @@ class Connection(Peer):
 
     def tell(self, lines: list[bytes]) -> None:
         """Send lines of others; cut the client off if it lags more than MAX_LAG bytes behind."""
-        if len(self._unsent) > MAX_LAG:
+        if len(self._unsent) > max(MAX_LAG, 2 * self.listener.service.max_message):  # its own reply may be as long
             self.close("it does not read")
         else:
             self._send(b"\n".join(lines) + b"\n")
