@@ -170,9 +170,11 @@ def visible(text: bytes | str) -> str:
     A line ending at the end of a message, which is given as bytes, is left out.
     """
     if isinstance(text, bytes):
+        if text.endswith((b"\n", b"\r")):
+            text = without_ending(text)
         if not text.translate(None, PRINTABLE_ASCII):  # most text, and many times faster than str.isprintable()
             return text.decode("ascii")
-        text = without_ending(text).decode("utf-8", "backslashreplace")
+        text = text.decode("utf-8", "backslashreplace")
     if text.isprintable():
         return text
     return "".join([char if char.isprintable() or char in HARMLESS else escaped(char) for char in text])

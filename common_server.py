@@ -265,9 +265,12 @@ class Gate:
         """Show how many more came, every REPORT_EVERY seconds."""
         if self._refused and now >= self._report_at:
             self._report_at = now + self.REPORT_EVERY
+            others = self._refused.pop("others", 0)
             for host, count in self._refused.items():
                 if count > 1:
                     self._record.line(f"[Server] Refused {host} {count - 1} more times")
+            if others:
+                self._record.line(f"[Server] Refused {others} times from other addresses")
             self._refused.clear()
 
 
