@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -19,6 +20,11 @@ from typing import Any, Callable
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 20.0
 """Seconds after which something that should have happened has not; never a measure of speed."""
+
+# The scripts are compiled once for all tests, as they are for a user, and leave nothing in the checkout.
+COMPILED = tempfile.TemporaryDirectory()
+os.environ["PYTHONPYCACHEPREFIX"] = COMPILED.name
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 sys.path.insert(0, str(ROOT))  # the unit tests import the scripts' modules
 
@@ -241,3 +247,13 @@ def resident_bytes(process: Process) -> int:
 def open_files(process: Process) -> int:
     """Return how many files a process has open (Linux)."""
     return len(list(Path(f"/proc/{process.popen.pid}/fd").iterdir()))
+
+
+def readme_block(first_line: str) -> str:
+    """Return the fenced block of README.md that begins with a line; skip the test while there is none."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    found = re.search(rf"^```\w*\n({re.escape(first_line)}\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    if not found:
+        raise unittest.SkipTest(f"README.md has no block that begins with {first_line!r}")
+    return found[1]
