@@ -148,6 +148,7 @@ class TlsStream(Stream):
         except OSError as error:
             raise Failure(f"cannot use {options.tls_ca}: {reason(error)}; give a CA's certificate, PEM") from error
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # Python 3.9: a cut stream is no end
         if options.tls_cert:
             load_certificate(self._context, options.tls_cert, options.tls_key)
 
@@ -210,7 +211,7 @@ class TlsStream(Stream):
         for sign, problem in TLS_PROBLEMS.items():
             if sign in why:
                 return Failure(f"TLS with {where} failed: {problem}")
-        if isinstance(error, self._ssl.SSLEOFError):
+        if isinstance(error, self._ssl.SSLEOFError) or "UNEXPECTED_EOF" in why:
             return Broken(f"connection to {where} lost: it was cut short, without the end of TLS")
         if isinstance(error, self._ssl.SSLError):
             return Failure(f"TLS with {where} failed: {why.replace('_', ' ').lower() or reason(error)}")

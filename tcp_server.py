@@ -537,6 +537,7 @@ def tls_context(options: argparse.Namespace) -> ssl.SSLContext:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # Python 3.9 takes a cut stream for a whole one
     context.num_tickets = 0  # nobody comes back with one
     try:
         context.load_cert_chain(options.tls_cert, options.tls_key, refuse_passphrase)
