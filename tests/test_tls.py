@@ -43,6 +43,8 @@ MUCH = int(os.environ.get("TLS_MEGABYTES", "25")) * 1000 * 1000
 HAS_PROC = unittest.skipUnless(Path("/proc/self/status").exists(), "memory and files are read from /proc")
 QUIET_TIME = 0.3
 """Seconds without progress after which a full socket is taken for full; too short would only weaken a test."""
+IGNORES_CUT_STREAMS = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+"""An option that Python 3.9 sets."""
 FOLDER = Path()
 """Where the certificates and keys are: NAME.pem and NAME.key."""
 CA_CONFIG = """
@@ -132,7 +134,7 @@ def trust(name: str) -> tuple[object, ...]:
 def client_context(certificate: str = "") -> ssl.SSLContext:
     """Return what a client of the self-signed server needs."""
     context = ssl.create_default_context(cafile=str(FOLDER / "server.pem"))
-    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # Python 3.9 sets it
+    context.options &= ~IGNORES_CUT_STREAMS
     if certificate:
         context.load_cert_chain(FOLDER / f"{certificate}.pem", FOLDER / f"{certificate}.key")
     return context
@@ -218,12 +220,13 @@ class TlsTestCase(TestCase):
         return listener, listener.getsockname()[1]
 
     def accept(self, listener: socket.socket) -> ssl.SSLSocket:
-        """Return the next TLS connection."""
+        """Return the next TLS connection, to which a stream that was cut short is an error."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.options &= ~IGNORES_CUT_STREAMS
         context.load_cert_chain(FOLDER / "server.pem", FOLDER / "server.key")
         connected, _ = listener.accept()
         connected.settimeout(PATIENCE)
-        secured = context.wrap_socket(connected, server_side=True)
+        secured = context.wrap_socket(connected, server_side=True, suppress_ragged_eofs=False)
         self.addCleanup(secured.close)
         return secured
 
@@ -259,8 +262,9 @@ class Conversations(SharedServerTestCase):
                 client = self.tls_client(self.shared.port, *trust("server"), typed=b"one\ntwo\nunfinished", host=host)
                 replies = "Message received: one\nMessage received: two\nMessage received: unfinished\n"
                 self.assertEqual((client.wait(), client.output, client.errors), (0, replies, ""))
-        self.shared.wait_for(r"^\[TCP Server\] Received from 127\.0\.0\.1:\d+: unfinished$")
-        self.shared.wait_for(r"^\[TCP Server\] Disconnected: 127\.0\.0\.1:\d+$")
+                self.shared.wait_for(r"^\[TCP Server\] Received from 127\.0\.0\.1:\d+: unfinished$")
+                for name in re.findall(r"^\[TCP Server\] Received from (\S+): unfinished$", self.shared.output, re.M):
+                    self.shared.wait_for(rf"^\[TCP Server\] Disconnected: {name}$")
 
     def test_a_certificate_that_a_ca_signed(self) -> None:
         server = self.tls_server(certificate="signed")
