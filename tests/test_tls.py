@@ -212,6 +212,31 @@ class TlsTestCase(TestCase):
         self.addCleanup(secured.close)
         return secured
 
+    def echo_of_ncat(self) -> int:
+        """Start an ncat that sends everything back; return its port."""
+        port = free_port()
+        certificate = ("--ssl-cert", FOLDER / "server.pem", "--ssl-key", FOLDER / "server.key")
+        ncat = self.forking("ncat", "-v", "-l", "--ssl", *certificate, "-k", "-e", "/bin/cat", "127.0.0.1", port)
+        ncat.wait_for_error("Listening on")
+        return port
+
+    def echo_of_socat(self, options: str, echo: str) -> int:
+        """Start a socat that sends everything back; return its port."""
+        files = f"cert={FOLDER}/server.pem,key={FOLDER}/server.key"
+        socat = self.forking("socat", "-d", "-d", f"OPENSSL-LISTEN:0,bind=127.0.0.1,fork,{files},{options}", echo)
+        return int(socat.wait_for_error(r"listening on .*:(\d+)")[1])
+
+    def forking(self, *command: object) -> Process:
+        """Start a program that ends together with all that it starts."""
+        process = self.start(*command, start_new_session=True)
+
+        def end_group() -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.popen.pid, signal.SIGKILL)
+
+        self.addCleanup(end_group)
+        return process
+
     def listen(self) -> tuple[socket.socket, int]:
         """Return a listening socket and its port, for a test that is the server itself."""
         listener = socket.create_server(("127.0.0.1", 0))
@@ -749,20 +774,11 @@ class Much(SharedServerTestCase):
 
     @needs("ncat")
     def test_piped_to_ncat(self) -> None:
-        port = free_port()
-        certificate = ("--ssl-cert", FOLDER / "server.pem", "--ssl-key", FOLDER / "server.key")
-        ncat = self.start("ncat", "-v", "-l", "--ssl", *certificate, "-k", "-e", "/bin/cat", "127.0.0.1", port)
-        ncat.wait_for_error("Listening on")
-        self.assert_comes_back(MUCH // 10, port)
+        self.assert_comes_back(MUCH // 10, self.echo_of_ncat())
 
     @needs("socat")
     def test_piped_to_socat(self) -> None:
-        certificate = f"cert={FOLDER}/server.pem,key={FOLDER}/server.key,verify=0"
-        socat = self.start(
-            "socat", "-d", "-d", f"OPENSSL-LISTEN:0,bind=127.0.0.1,reuseaddr,fork,{certificate}", "EXEC:cat"
-        )
-        port = int(socat.wait_for_error(r"listening on .*:(\d+)")[1])
-        self.assert_comes_back(MUCH // 10, port)
+        self.assert_comes_back(MUCH // 10, self.echo_of_socat("verify=0", "EXEC:cat"))
 
     @HAS_PROC
     def test_a_client_that_does_not_read_is_not_read_from(self) -> None:
@@ -896,21 +912,15 @@ class RealServers(TlsTestCase):
 
     @needs("ncat")
     def test_ncat(self) -> None:
-        port = free_port()
-        certificate = ("--ssl-cert", FOLDER / "server.pem", "--ssl-key", FOLDER / "server.key")
-        ncat = self.start("ncat", "-v", "-l", "--ssl", *certificate, "-k", "-e", "/bin/cat", "127.0.0.1", port)
-        ncat.wait_for_error("Listening on")
+        port = self.echo_of_ncat()
         for _ in range(2):  # -k: it takes one after the other
             self.assert_echoed(port)
 
     @needs("socat")
     def test_socat(self) -> None:
-        certificate = f"cert={FOLDER}/server.pem,key={FOLDER}/server.key,cafile={FOLDER}/ca.pem"
         for echo in ("PIPE", "EXEC:cat"):
             with self.subTest(echo):
-                socat = self.start("socat", "-d", "-d", f"OPENSSL-LISTEN:0,bind=127.0.0.1,fork,{certificate}", echo)
-                port = int(socat.wait_for_error(r"listening on .*:(\d+)")[1])
-                self.assert_echoed(port, *pair("alice"))
+                self.assert_echoed(self.echo_of_socat(f"cafile={FOLDER}/ca.pem", echo), *pair("alice"))
 
 
 class PlainTcp(TlsTestCase):
