@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, NoReturn, TextIO
 
 try:
     import readline
@@ -59,15 +59,19 @@ class Failure(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose help fits on a screen, and whose errors are one line."""
 
-    def __init__(self, description: str, examples: str) -> None:
-        super().__init__(description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
+    def __init__(self, arguments: str, description: str, *examples: str) -> None:
+        """Take the names of the arguments, and the arguments of examples that work."""
+        super().__init__(usage=f"%(prog)s [options] {arguments}", description=description)
+        self.formatter_class = argparse.RawDescriptionHelpFormatter  # which keeps the lines of the examples
+        self.epilog = "\n".join(["examples:", *(f"  python3 {self.prog} {example}" for example in examples)])
         self.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
 
     def error(self, message: str) -> NoReturn:
         """Print the error and exit with 2."""
-        self.exit(2, f"{self.prog}: error: {message} (--help shows how to use it)\n")
+        report(f"{message} (--help shows how to use it)")
+        self.exit(2)
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -115,11 +119,17 @@ def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def error_line(problem: str) -> str:
+    """Return a problem as one line for standard error."""
+    line = f"{Path(sys.argv[0]).name}: error: {problem}"
+    return paint(line, RED) if has_colours(sys.stderr) else line
+
+
 def report(problem: str) -> None:
     """Print a problem as one line on standard error, where there is one."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):  # nobody is left to be told
-            print(f"{Path(sys.argv[0]).name}: error: {problem}", file=sys.stderr, flush=True)
+            print(error_line(problem), file=sys.stderr, flush=True)
 
 
 # Addresses
@@ -215,42 +225,21 @@ class TypedLines:
     A daemon thread copies standard input into the socket, since selectors take no files, and on Windows no terminals
     either. It holds no lock of Python's while it waits (it reads the descriptor, not `sys.stdin`), so the program can
     end at any time.
-
-    Where a person types, `input()` and readline edit the line. Each line is one row that scrolls sideways, so that
-    `show_above` can erase it, print above it, and have readline draw it again.
     """
-
-    ERASE_ROW = b"\r\x1b[K"
 
     def __init__(self, prompt: str = "") -> None:
         self.socket, self._feed = socket.socketpair()
         self.socket.setblocking(False)
         self.typed = sys.stdin is not None and sys.stdin.isatty()
         self.edited = self.typed and sys.stdout is not None and sys.stdout.isatty()
-        self._prompt = prompt
+        self._editor = LineEditor(prompt) if self.edited else None
         self._unfinished: bytes | bytearray = b""
-        self._turn = threading.Semaphore(0)
-        self._asked = False
-        self._closed = False
-        self._drawing = threading.Lock()  # held while the prompt is drawn, and by whoever wants it not to be
-        self._tells_when_drawn = False
-        self._prompting = self._editing = False
-        self._editing_settings: Any = None
-        self._redraw_due = False
-        self._hook: Any = None
-        self._terminal = termios.tcgetattr(0) if self.typed and termios else None
         if hasattr(signal, "SIGTTIN"):
             signal.signal(signal.SIGTTIN, signal.SIG_IGN)  # a job in the background gets an error instead of a stop
-        if self.edited:
-            if os.environ.get("TERM") == "dumb":
-                TypedLines.ERASE_ROW = b"\r%*s\r" % (os.get_terminal_size(1).columns - 1, b"")
-            sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-            self._set_up_readline()
-        self._thread = threading.Thread(target=self._copy, name="typed lines", daemon=True)
 
     def start(self) -> None:
         """Begin to read."""
-        self._thread.start()
+        threading.Thread(target=self._copy, name="typed lines", daemon=True).start()
 
     def read(self) -> list[bytes] | None:
         """Return the lines that are there, without their LF; None once the input has ended."""
@@ -259,7 +248,6 @@ class TypedLines:
         except BlockingIOError:
             return []
         lines, self._unfinished = split_lines(self._unfinished, data)
-        self._asked = False
         if not data:
             if not self._unfinished:
                 return None
@@ -268,146 +256,189 @@ class TypedLines:
 
     def ask(self) -> None:
         """Prompt for the next line, where a person types. Wanted once at the start and once for each line."""
-        self._asked = True
-        if readline:
-            self._turn.release()
-        else:
-            self.redraw()
+        if self._editor:
+            self._editor.prompt()
 
     def show_above(self, output: Callable[[bytes], object], text: bytes) -> None:
-        """Write whole lines so that a half-typed line stays whole, below them."""
-        output(self.ERASE_ROW + text if self.edited else text)
+        """Write whole lines to the terminal so that a half-typed line stays whole, below them."""
+        output(erase_row() + text if self._editor else text)
         self.redraw()
 
     def redraw(self) -> None:
         """Bring back the prompt and the half-typed line after something was written over them."""
-        if not self.edited or self._closed or not self._asked or not self._thread.is_alive():
-            return
-        with contextlib.suppress(*TERMINAL_GONE):
-            if self._hook:
-                self._redraw_due = True
-                signal.pthread_kill(self._thread.ident or 0, signal.SIGWINCH)  # ends readline's wait, so the hook runs
-            elif not readline:
-                os.write(1, self._prompt.encode())  # what is half-typed only the kernel knows
-            else:
-                with self._drawing:
-                    if self._editing:
-                        typed = self._prompt + readline.get_line_buffer()
-                        os.write(1, self.ERASE_ROW + typed.encode(errors="replace"))
+        if self._editor:
+            self._editor.redraw()
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        held = self._drawing.acquire(timeout=1.0)  # it takes longer only where the terminal stands still
-        self._closed = True
-        if held:
-            self._drawing.release()
-        with contextlib.suppress(*TERMINAL_GONE):
-            if self.edited:
-                self.edited = False
-                os.write(1, self.ERASE_ROW)
-            if self._terminal and not in_background():
-                termios.tcsetattr(0, termios.TCSANOW, self._terminal)
+        if self._editor:
+            self._editor.close()
 
     def _copy(self) -> None:
-        try:
-            while True:
-                data = self._next()
-                if not data:
-                    break
+        with contextlib.suppress(OSError):  # the program ends
+            for data in iter(self._next, b""):
                 self._feed.sendall(data)
-        except OSError:  # the program ends
-            return
         self._feed.close()
 
     def _next(self) -> bytes:
-        while sys.stdin is not None:
-            while self.typed and in_background():
+        """Return what comes next; b"" at the end."""
+        while True:
+            while in_background():
                 time.sleep(0.5)  # nothing tells a program that it is in the foreground again
             try:
-                if not self.edited or not readline:
-                    return os.read(0, RECEIVE_SIZE)
-                self._turn.acquire()
-                return (self._edit() + "\n").encode(errors="surrogateescape")
+                return self._editor.read() if self._editor else os.read(0, RECEIVE_SIZE)
             except (EOFError, OSError):
-                if not (self.typed and in_background()):
-                    break
-                self._turn.release()
-        return b""
+                if not in_background():
+                    return b""
 
-    def _edit(self) -> str:
-        """Return a line from `input()`. While that sets up the terminal and draws the prompt, nobody else may."""
-        self._drawing.acquire()
-        self._prompting = True
+
+class LineEditor:
+    """The row of a terminal in which a person types, below all that is shown.
+
+    `input()` and readline edit it; without readline, the kernel does. It is one row that scrolls sideways, so that
+    whoever shows something can erase it, write, and have it drawn again: by readline, if that can be made to.
+
+    Whoever draws the row holds `_pen`: read() until readline has drawn the prompt, then whoever draws it again, and
+    close() for good, so that nothing touches the terminal after it. Writing above the row needs no lock, as the row is
+    drawn again afterwards; so a terminal that stands still never makes a program wait for the pen.
+    """
+
+    def __init__(self, prompt: str) -> None:
+        self._prompt = prompt
+        self._asked = threading.Event()
+        self._pen = threading.Lock()
+        self._reader = 0
+        self._redraw_due = False
+        self._redraws_itself = self._tells_when_drawn = False
+        self._settings_before: Any = termios.tcgetattr(0) if termios else None
+        self._settings_in_use: Any = None
+        if readline:
+            sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+            if "libedit" not in (readline.__doc__ or ""):
+                readline.parse_and_bind("set horizontal-scroll-mode on")
+                readline.parse_and_bind("set enable-bracketed-paste off")  # it would outlive the program
+                readline.set_pre_input_hook(self._drawn)
+                self._tells_when_drawn = True
+                self._redraws_itself = self._hook_into_readline()
+
+    def prompt(self) -> None:
+        """Let the next line be typed."""
+        self._asked.set()
+        if not readline:
+            self.redraw()
+
+    def read(self) -> bytes:
+        """Return what is typed next. Raises EOFError and OSError."""
         try:
-            if self._closed:
-                raise EOFError
-            os.write(1, self.ERASE_ROW)
+            if not readline:
+                return os.read(0, RECEIVE_SIZE)
+            self._asked.wait()
+            self._reader = threading.get_ident()
+            self._pen.acquire()
+            self._write(erase_row())
             if not self._tells_when_drawn:
                 self._drawn()
-            return input(self._prompt)
+            return (input(self._prompt) + "\n").encode(errors="surrogateescape")
         finally:
-            self._drawn()
-            self._editing = False
+            if not in_background():  # else the line is still to be typed, later
+                self._asked.clear()
+
+    def redraw(self) -> None:
+        """Bring the row back after something was written over it, if a line is being typed."""
+        if not self._asked.is_set():
+            return
+        if self._redraws_itself:
+            self._redraw_due = True
+            if self._reader:
+                signal.pthread_kill(self._reader, signal.SIGWINCH)  # ends readline's wait, so that the hook runs
+        else:
+            with self._pen:
+                typed = readline.get_line_buffer() if readline else ""  # what the kernel edits, nobody can know
+                self._write(erase_row() + (self._prompt + typed).encode(errors="replace"))
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._asked.clear()
+        if self._pen.acquire(timeout=1.0):  # it takes longer only where the terminal stands still
+            self._write(erase_row())
+        with contextlib.suppress(*TERMINAL_GONE):
+            if termios and not in_background():
+                termios.tcsetattr(0, termios.TCSANOW, self._settings_before)
+
+    @staticmethod
+    def _write(data: bytes) -> None:
+        with contextlib.suppress(OSError):  # its window is closed
+            os.write(1, data)
 
     def _drawn(self) -> None:
-        """Note that the prompt is drawn; readline calls this."""
-        if self._prompting:
-            self._prompting, self._editing = False, True
-            if not self._editing_settings:
-                with contextlib.suppress(*TERMINAL_GONE):
-                    self._editing_settings = termios.tcgetattr(0)
-            self._drawing.release()
+        """Let go of the pen, as the prompt is drawn; readline calls this, once for each line."""
+        with contextlib.suppress(*TERMINAL_GONE):
+            self._settings_in_use = self._settings_in_use or termios.tcgetattr(0)
+        self._pen.release()
 
-    def _set_up_readline(self) -> None:
-        """Keep the typed line in one row, and have readline call back when that row is to be drawn again.
+    def _hook_into_readline(self) -> bool:
+        """Make readline draw the row again when `_redraw_due` is set; tell whether that is possible.
 
         Python's readline module can not force a redraw, and only the thread inside `input()` may do it. So the hook
         that Python calls there while it waits (PyOS_InputHook, "Initialization" in the Python/C manual) calls
         readline's rl_forced_update_display().
         """
-        if not readline or "libedit" in (readline.__doc__ or ""):
-            return
-        readline.parse_and_bind("set horizontal-scroll-mode on")
-        readline.parse_and_bind("set enable-bracketed-paste off")  # it would outlive the program
-        readline.set_pre_input_hook(self._drawn)
-        self._tells_when_drawn = True
         try:
             import ctypes
 
-            library = ctypes.CDLL(getattr(readline, "__file__", None))
-            force_redraw = library.rl_forced_update_display
+            library = ctypes.CDLL(getattr(readline, "__file__", None))  # lets other threads run while it draws
+            draw = library.rl_forced_update_display
             restore = ctypes.c_void_p.in_dll(library, "rl_deprep_term_function")
             hook = ctypes.c_void_p.in_dll(ctypes.pythonapi, "PyOS_InputHook")
         except (ImportError, OSError, AttributeError, ValueError):
-            return  # redraw() then writes the line itself
+            return False
 
         def redraw_if_due() -> int:
-            with contextlib.suppress(*TERMINAL_GONE):
-                if not (self._redraw_due or self._is_disturbed()):
-                    return 0
-                with self._drawing:
+            with self._pen, contextlib.suppress(*TERMINAL_GONE):
+                if not in_background() and termios.tcgetattr(0) != self._settings_in_use:  # a shell's, after Ctrl-Z, fg
+                    termios.tcsetattr(0, termios.TCSANOW, self._settings_in_use)
+                    self._redraw_due = True
+                if self._redraw_due:
                     self._redraw_due = False
-                    if not self._closed:
-                        os.write(1, self.ERASE_ROW)  # of what readline drew since something was written
-                        force_redraw()
+                    self._write(erase_row())  # what readline drew since something was written
+                    draw()
             return 0
 
         restore.value = None  # else what is typed between two lines shows twice; close() restores the terminal
-        self._callback = ctypes.CFUNCTYPE(ctypes.c_int)(redraw_if_due)
-        hook.value = ctypes.cast(self._callback, ctypes.c_void_p).value
-        self._hook = hook
-
-    def _is_disturbed(self) -> bool:
-        """Undo what a shell did to the terminal between Ctrl-Z and fg; tell whether it did."""
-        if in_background() or termios.tcgetattr(0) == self._editing_settings:
-            return False
-        termios.tcsetattr(0, termios.TCSANOW, self._editing_settings)
+        self._hook = ctypes.CFUNCTYPE(ctypes.c_int)(redraw_if_due)
+        hook.value = ctypes.cast(self._hook, ctypes.c_void_p).value
         return True
 
 
-def in_background() -> bool:
-    """Tell whether another job owns the terminal, so that reading from it would stop this one."""
+# Terminals
+
+DIM, RED = "\x1b[2m", "\x1b[31m"
+IS_DUMB = os.environ.get("TERM", "dumb") == "dumb"
+"""Whether the terminal, if there is one, may know no escape sequences; so it is on Windows."""
+
+
+def has_colours(output: TextIO | None) -> bool:
+    """Tell whether what is written there may be coloured (no-color.org)."""
+    return not (IS_DUMB or os.environ.get("NO_COLOR")) and output is not None and output.isatty()
+
+
+def paint(text: str, colour: str) -> str:
+    """Return text in a colour."""
+    return f"{colour}{text}\x1b[0m"
+
+
+def erase_row() -> bytes:
+    """Return what empties the row of the terminal in which the cursor is, and takes the cursor to its start."""
+    if not IS_DUMB:
+        return b"\r\x1b[K"
+    import shutil  # few terminals need it, and start faster without
+
+    return b"\r%*s\r" % (shutil.get_terminal_size().columns - 1, b"")
+
+
+def in_background(descriptor: int = 0) -> bool:
+    """Tell whether another job owns the terminal that a descriptor is, so that reading from it would stop this one."""
     try:
-        return os.tcgetpgrp(0) != os.getpgrp()
+        return os.tcgetpgrp(descriptor) != os.getpgrp()
     except (OSError, AttributeError):  # no job control here
         return False

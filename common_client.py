@@ -21,15 +21,23 @@ from collections.abc import Callable
 
 from common import (
     CONFIRMATION,
+    DIM,
     EXIT,
     NOT_OBEYED,
-    REFUSALS,
+    NOT_SAVED,
+    RED,
     SHUTTING_DOWN,
     TERMINATE,
+    TOO_LONG,
     WORDS,
     Failure,
     Parser,
     TypedLines,
+    erase_row,
+    error_line,
+    has_colours,
+    in_background,
+    paint,
     reason,
     report,
     seconds,
@@ -46,14 +54,18 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("host", metavar="HOST", help="the server's address or name")
     parser.add_argument("port", metavar="PORT", type=whole_number(1, 65535), help="the server's port")
     add = parser.add_argument_group("messages").add_argument
-    add("-m", "--message", metavar="TEXT", action="append", help="send TEXT, wait for its reply, end; repeatable")
+    add("-m", "--message", metavar="TEXT", action="append", help="send TEXT, wait for its reply, end; may be repeated")
     add("--timeout", metavar="SECONDS", type=seconds, default=5.0, help="wait so long for a connection or a reply (5)")
-    add("--no-reply", action="store_true", help="expect no replies, as from a server with --reply none")
+    add("--no-reply", action="store_true", help="expect no replies: the server runs with --reply none")
     add("--stats", action="store_true", help="print the summary at the end in any case")
 
 
 Sent = tuple[int, bytes, float, float, int]
 """A waiting message: its number, the message, when it was sent first and last, in seconds, and how often again."""
+
+
+REFUSED = (TOO_LONG.partition(b"%")[0], NOT_SAVED)
+"""How a server begins to say that it did not take a message."""
 
 
 class Ledger:
@@ -72,6 +84,7 @@ class Ledger:
         self._waiting: dict[bytes, list[Sent]] = {}
         """By what their replies repeat; the oldest of equal messages stands first."""
         self._refused = 0
+        self._longest_taken = sys.maxsize
 
     @property
     def due(self) -> int:
@@ -105,10 +118,13 @@ class Ledger:
                 confirmed.append(equal.pop(0))
                 if not equal:
                     del waiting[text]
-            elif reply.startswith(REFUSALS):
+            elif reply.startswith(REFUSED):
                 self._refused += 1
+                limit = reply[len(REFUSED[0]) :].split(b" ")[0]
+                if limit.isdigit():
+                    self._longest_taken = int(limit[:18])
+        self._strike(confirmed)
         if confirmed:
-            self._strike(confirmed)
             self.confirmed += len(confirmed)
             times = [now - first_at for _, _, first_at, _, _ in confirmed]
             self.total_time += sum(times)
@@ -120,9 +136,14 @@ class Ledger:
         return min((equal[0][3] for equal in self._waiting.values()), default=float("inf"))
 
     def send_again(self) -> list[bytes]:
-        """Return the waiting messages, in the order in which they were sent, for another connection."""
-        self._refused = 0
-        return [message for _, message, *_ in sorted(itertools.chain(*self._waiting.values()))]
+        """Return the waiting messages that the server takes, in the order in which they were sent.
+
+        They are for another connection; the last one was closed after a message that was too long.
+        """
+        waiting = [message for _, message, *_ in sorted(itertools.chain(*self._waiting.values()))]
+        again = [message for message in waiting if len(message) <= self._longest_taken]
+        self._refused = len(waiting) - len(again)
+        return again
 
     def retry(self, before: float, now: float, retries: int) -> list[bytes]:
         """Return what was last sent before `before` and was not yet sent again `retries` times; note it as sent now."""
@@ -247,19 +268,61 @@ class Backoff:
 
     def __init__(self) -> None:
         self.at = 0.0
-        self._failures = 0
+        self.failures = 0
 
     def fail(self, now: float) -> None:
         """Note a failure at `now`, in seconds, and set `at`."""
         import random  # most clients need no chance, and start faster without
 
-        longest = min(self.SHORTEST * 2 ** min(self._failures, 30), self.LONGEST)
-        self._failures += 1
+        longest = min(self.SHORTEST * 2 ** min(self.failures, 30), self.LONGEST)
+        self.failures += 1
         self.at = now + random.uniform(longest / 2, longest)
 
     def succeed(self) -> None:
         """Begin with the shortest time again."""
-        self._failures = 0
+        self.failures = 0
+
+
+class Progress:
+    """How far piped work is: one row on standard error, if that is a terminal, once it takes long."""
+
+    FIRST_AFTER = 1.0
+    EVERY = 0.25
+    """Seconds."""
+
+    def __init__(self, ledgers: list[Ledger], no_reply: bool) -> None:
+        self._ledgers = ledgers
+        self._no_reply = no_reply
+        self._done = 0
+        self._at = time.monotonic()
+        self.due_at = self._at + self.FIRST_AFTER
+        self.row = b""
+        """What stands there now."""
+
+    def show(self, now: float) -> None:
+        """Show what is done by now, in seconds, and how much of it a second since the last time."""
+        self.due_at = now + self.EVERY
+        if in_background(2):
+            return
+        sent = done = sum(ledger.sent for ledger in self._ledgers)
+        text = f"{sent:,} sent"
+        if not self._no_reply:
+            done = sum(ledger.confirmed for ledger in self._ledgers)
+            text += f", {done:,} confirmed"
+        text += f", {(done - self._done) / (now - self._at):,.0f} lines a second"
+        self._done, self._at = done, now
+        self.row = text[: os.get_terminal_size(2).columns - 1].encode()
+        write_error(erase_row() + self.row)
+
+    def above(self, lines: bytes) -> bytes:
+        """Return how to write lines to the terminal so that the row stays below them."""
+        return erase_row() + lines + self.row if self.row else lines
+
+    def erase(self) -> None:
+        """Take the row away."""
+        if self.row:
+            self.row = b""
+            write_error(erase_row())
 
 
 class Session:
@@ -277,6 +340,10 @@ class Session:
         self._lines = collections.deque(os.fsencode(text) for text in options.message or [])
         if any(channel.takes_lines for channel in channels):
             self._lines = collections.deque(line for text in self._lines for line in text.split(b"\n"))
+        self._coloured = has_colours(sys.stdout)
+        self._progress = Progress([channel.ledger for channel in channels], self._no_reply)
+        if self._typed.typed or self._one_shot or sys.stderr is None or not sys.stderr.isatty():
+            self._progress.due_at = float("inf")
         self._input_over = self._one_shot
         self._takes_input = False
         self._word = b""
@@ -311,6 +378,8 @@ class Session:
     def _wait(self) -> None:
         """Wait until something arrives, may be sent, or is late; and take care of it. Raises Failure."""
         now = time.monotonic()
+        if now >= self._progress.due_at:
+            self._progress.show(now)
         wait = 1.0
         for channel in self._channels:
             self._watch(channel)
@@ -372,14 +441,16 @@ class Session:
     def _receive(self, channel: Channel) -> None:
         data, replies = channel.read()
         now = channel.active_at = time.monotonic()
+        confirmed = channel.ledger.confirmed
         channel.ledger.take(replies, now)
+        if channel.ledger.confirmed > confirmed:
+            channel.backoff.succeed()
         channel.told_goodbye = channel.told_goodbye or SHUTTING_DOWN in replies
         self._show(channel, data, replies)
         if channel.exiting and any(reply.startswith(NOT_OBEYED.partition(b"%")[0]) for reply in replies):
             self._failed = True
             self._word = b""
             self._closing = channel.exiting = False
-        channel.backoff.succeed()
         if channel.ended and not self._closing:
             if not channel.told_goodbye:
                 raise Broken(f"connection closed by {channel.peer}")
@@ -397,7 +468,7 @@ class Session:
                 return
             if not channel.reconnects:
                 raise
-            if not channel.down:
+            if not channel.backoff.failures:
                 self._complain(f"{broken}; trying again until the server is there")
             channel.down = True
             channel.ended = False
@@ -513,6 +584,7 @@ class Session:
     def _account(self) -> None:
         """Leave the terminal as it was, and tell what became of the messages."""
         self._typed.close()
+        self._progress.erase()
         for channel in self._channels:
             self._note_lost(channel.ledger.give_up(float("inf")))
             channel.close()
@@ -529,22 +601,37 @@ class Session:
     def _show(self, channel: Channel, data: bytes, replies: list[bytes]) -> None:
         if self._edited:
             label = f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: "
-            text = "".join([f"{label}{visible(reply)}\n" for reply in replies])
+            text = "".join([f"{self._paint(label, reply)}\n" for reply in replies])
             self._typed.show_above(write_out, text.encode(errors="backslashreplace"))
         elif sys.stdout is not None and sys.stdout.isatty():
-            write_out("".join([f"{visible(reply)}\n" for reply in replies]).encode())
+            text = "".join([f"{visible(reply)}\n" for reply in replies])
+            write_out(self._progress.above(text.encode()))
         else:
             write_out(data)
 
+    def _paint(self, label: str, reply: bytes) -> str:
+        """Return a reply as a terminal shows it: its label dim, or all of it red if it is a refusal."""
+        if not self._coloured:
+            return label + visible(reply)
+        if reply.startswith(REFUSALS):
+            return paint(label + visible(reply), RED)
+        return paint(label, DIM) + visible(reply)
+
     def _say(self, text: str) -> None:
         if self._interactive:
-            self._typed.show_above(write_error, text.encode(errors="backslashreplace") + b"\n")
+            self._tell(text)
 
     def _complain(self, problem: str) -> None:
-        if self._edited:
-            os.write(1, TypedLines.ERASE_ROW)
-        report(problem)
-        self._typed.redraw()
+        self._tell(error_line(problem))
+
+    def _tell(self, line: str) -> None:
+        """Write a line to standard error, above what is half-typed."""
+        self._progress.erase()
+        data = line.encode(errors="backslashreplace") + b"\n"
+        if self._edited and sys.stderr is not None and sys.stderr.isatty():
+            self._typed.show_above(write_error, data)
+        else:
+            write_error(data)
 
 
 def write_out(data: bytes) -> None:

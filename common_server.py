@@ -13,6 +13,7 @@ import contextlib
 import errno
 import ipaddress
 import os
+import re
 import select
 import selectors
 import signal
@@ -26,9 +27,11 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol, Union
 
 from common import (
     CONFIRMATION,
+    DIM,
     EXIT,
     NOT_OBEYED,
     NOT_SAVED,
+    RED,
     SHUTTING_DOWN,
     TERMINATE,
     TOO_LONG,
@@ -38,6 +41,9 @@ from common import (
     Parser,
     TypedLines,
     ending,
+    erase_row,
+    has_colours,
+    paint,
     reason,
     report,
     show_address,
@@ -113,15 +119,22 @@ class Transport(Protocol):
 
 def add_arguments(parser: Parser, most: int, longest: int) -> None:
     """Add the arguments that both servers take; messages may have `longest` bytes unless told, `most` at the most."""
-    parser.add_argument("port", metavar="PORT", type=whole_number(0, 65535), help="listen here; 0 takes a free port")
-    add = parser.add_argument_group("serving").add_argument
-    add("--host", metavar="ADDRESS", default="127.0.0.1", help="listen on this address (default: 127.0.0.1)")
-    add("--reply", choices=("confirm", "echo", "relay", "none"), default="confirm", help="what is sent back")
-    add("--save", metavar="FILE", help="keep every message in this SQLite file, and confirm only what is on disk")
-    add("--allow", metavar="NETWORK", type=network, action="append", help="serve only peers from here; repeatable")
-    add("--reuse-port", action="store_true", help="let several copies share the port")
-    add("--exit-from", choices=("local", "anyone", "nobody"), default="local", help="whose 'exit' stops the server")
-    add("--max-message", metavar="BYTES", type=whole_number(1, most), default=longest, help="longest message taken")
+    parser.add_argument("port", metavar="PORT", type=whole_number(0, 65535), help="listen on this port; 0: a free one")
+    add = parser.add_argument_group("where and for whom").add_argument
+    add(
+        "--host",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="listen here; 0.0.0.0 or :: for all (127.0.0.1)",
+    )
+    add("--allow", metavar="NETWORK", type=network, action="append", help="serve only who is in it; may be repeated")
+    add("--exit-from", choices=("local", "anyone", "nobody"), default="local", help="whose 'exit' to obey (local)")
+    add("--reuse-port", action="store_true", help="let several copies of the server share the port")
+    add = parser.add_argument_group("messages").add_argument
+    replies = ("confirm", "echo", "relay", "none")
+    add("--reply", choices=replies, default="confirm", help="what to answer; relay: tell all others, too (confirm)")
+    add("--save", metavar="FILE", help="keep messages in this SQLite file; confirm what is on disk")
+    add("--max-message", metavar="BYTES", type=whole_number(1, most), default=longest, help=f"longest ({longest})")
     add("--quiet", action="store_true", help="do not show each message")
 
 
@@ -166,6 +179,7 @@ class Record:
         self._unwritten = bytearray()
         self._dropped = 0
         self._complained = False
+        self._coloured = has_colours(sys.stdout)
         self.line = self._lines.append
         if sys.stdout is None:
             self._output = -1
@@ -202,7 +216,9 @@ class Record:
             self._dropped += len(lines)
             return None
         if self._typed.edited and not self._unwritten:
-            self._unwritten += TypedLines.ERASE_ROW
+            self._unwritten += erase_row()
+        if self._coloured:
+            lines = [coloured(line) for line in lines]
         self._unwritten += ("\n".join(lines) + "\n").encode(self._encoding, "backslashreplace")
         return None
 
@@ -229,6 +245,20 @@ class Record:
         if not self._complained:
             self._complained = True
             report(f"cannot write to standard output: {reason}; serving goes on, without a record")
+
+
+NAMES_PEER = re.compile(
+    r"(\[\w+ Server\] (?:Connected by|Received from|Disconnected:|Forgot|Shutdown command received from) )"
+    r"(\S+?)(?=[.:]? |$)"
+)
+TELLS_TROUBLE = re.compile(r"\[[\w ]+\] (Refused|Turned away|Sent to|Cannot|Ignored|\d+ lines)")
+
+
+def coloured(event: str) -> str:
+    """Return a line of the record as a terminal shows it: the peer's name dim, or all red if something is wrong."""
+    if TELLS_TROUBLE.match(event):
+        return paint(event, RED)
+    return NAMES_PEER.sub(r"\1" + paint(r"\2", DIM), event)
 
 
 class Gate:

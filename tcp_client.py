@@ -263,18 +263,21 @@ def why(error: OSError, timeout: float) -> str:
 def main() -> int:
     """Run the client."""
     parser = Parser(
+        "HOST PORT",
         "Talk to a TCP server: each line that you type is a message.",
-        "examples:\n  tcp_client.py 127.0.0.1 9000\n  tcp_client.py 127.0.0.1 9000 -m 'Hello server!'\n"
-        "  tcp_client.py 127.0.0.1 65432 --udp-port 65433",
+        "127.0.0.1 9000",
+        "127.0.0.1 9000 -m 'Hello server!'",
+        "127.0.0.1 9000 --udp-port 9001",
     )
     add_arguments(parser)
     add = parser.add_argument_group("TCP").add_argument
-    add("--udp-port", metavar="PORT", type=whole_number(1, 65535), help="send each message over TCP or UDP, at random")
-    add("--reconnect", action="store_true", help="wait for the server; come back and send again when it breaks off")
-    add("--tls", action="store_true", help="speak TLS, and verify the server's certificate and name")
-    add("--tls-ca", metavar="FILE", help="trust this CA, or this self-signed certificate, and no other")
-    add("--tls-cert", metavar="FILE", help="show the server this certificate")
-    add("--tls-key", metavar="FILE", help="with this key")
+    add("--udp-port", metavar="PORT", type=whole_number(1, 65535), help="send each over TCP or UDP, chosen at random")
+    add("--reconnect", action="store_true", help="wait for the server; come back when it breaks off")
+    add = parser.add_argument_group("TLS").add_argument
+    add("--tls", action="store_true", help="speak TLS, and verify who the server is")
+    add("--tls-ca", metavar="FILE", help="trust this CA, or this very certificate, alone")
+    add("--tls-cert", metavar="FILE", help="show the server this certificate,")
+    add("--tls-key", metavar="FILE", help="which has this key")
     options = parser.parse_args()
     if options.reconnect and options.no_reply:
         parser.error("--reconnect needs replies to know what to send again; leave out --no-reply")

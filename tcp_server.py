@@ -618,19 +618,28 @@ def reserve_files(clients: int) -> tuple[int, int]:
 def main() -> int:
     """Run the server."""
     parser = Parser(
+        "PORT",
         "Serve many TCP clients: show each line that they send, and confirm it.",
-        "examples:\n  tcp_server.py 9000\n  tcp_server.py 9000 --reply relay --udp-port 9001\n"
-        "  tcp_server.py 9000 --host ::",
+        "9000",
+        "9000 --reply relay --udp-port 9001",
+        "9000 --host 0.0.0.0 --allow 192.168.0.0/16",
     )
     add_arguments(parser, most=1 << 30, longest=65536)
     add = parser.add_argument_group("TCP").add_argument
     add("--udp-port", metavar="PORT", type=whole_number(0, 65535), help="serve UDP on this port, too")
-    add("--max-clients", metavar="N", type=whole_number(1), default=MAX_CLIENTS, help="connections at once (10000)")
-    add("--idle-timeout", metavar="SECONDS", type=seconds, default=0.0, help="close a connection so long silent")
-    add("--tls-cert", metavar="FILE", help="speak TLS with this certificate")
+    add(
+        "--max-clients",
+        metavar="N",
+        type=whole_number(1),
+        default=MAX_CLIENTS,
+        help=f"connections at once ({MAX_CLIENTS})",
+    )
+    add("--idle-timeout", metavar="SECONDS", type=seconds, default=0.0, help="disconnect who says nothing for so long")
+    add("--proxy-from", metavar="NETWORK", type=network, action="append", help="take clients from proxies in it alone")
+    add = parser.add_argument_group("TLS").add_argument
+    add("--tls-cert", metavar="FILE", help="speak TLS with this certificate,")
     add("--tls-key", metavar="FILE", help="and this key")
-    add("--tls-ca", metavar="FILE", help="demand client certificates that this CA signed")
-    add("--proxy-from", metavar="NETWORK", type=network, action="append", help="take clients from these proxies only")
+    add("--tls-ca", metavar="FILE", help="demand a client certificate that this CA signed")
     options = parser.parse_args()
     if bool(options.tls_cert) != bool(options.tls_key):
         parser.error("--tls-cert and --tls-key go together")

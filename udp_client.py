@@ -118,12 +118,14 @@ class Datagrams(Channel):
 def main() -> int:
     """Run the client."""
     parser = Parser(
+        "HOST PORT",
         "Talk to a UDP server: each line that you type is a datagram.",
-        "examples:\n  udp_client.py 127.0.0.1 9001\n  udp_client.py 127.0.0.1 9001 -m 'Hello server!'",
+        "127.0.0.1 9001",
+        "127.0.0.1 9001 -m 'Hello server!' --retries 3",
     )
     add_arguments(parser)
     add = parser.add_argument_group("UDP").add_argument
-    add("--retries", metavar="N", type=whole_number(0), default=0, help="send an unanswered message again, N times (0)")
+    add("--retries", metavar="N", type=whole_number(0), default=0, help="send again what is not answered, N times (0)")
     options = parser.parse_args()
     channel = Datagrams(options.host, options.port, options.retries)
     return Session(options, [channel]).run(f"Sending to {channel.peer}.")

@@ -259,8 +259,11 @@ def without_interface(level: int, kind: int, packet_info: bytes) -> tuple[int, i
 def main() -> int:
     """Run the server."""
     parser = Parser(
+        "PORT",
         "Serve UDP peers: show each datagram that they send, and confirm it.",
-        "examples:\n  udp_server.py 9001\n  udp_server.py 9001 --reply echo --quiet\n  udp_server.py 9001 --host ::",
+        "9001",
+        "9001 --reply echo --quiet",
+        "9001 --host 0.0.0.0 --allow 192.168.0.0/16",
     )
     add_arguments(parser, most=MAX_DATAGRAM, longest=MAX_DATAGRAM)
     options = parser.parse_args()
