@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,7 @@ WARM_UP_CONNECTIONS = 20
 SETTLE = 0.3
 """Seconds of load before what is measured."""
 MESSAGE_SIZE = 64
+TEXT = b"The quick brown fox jumps over the lazy dog, and then it rests. "
 PIPED_LINES = 1_000_000
 PIPED_SIZE = 60
 IDLE_CONNECTIONS = 10000
@@ -136,7 +137,8 @@ class Server:
 
     def load(self, connections: int, in_flight: int, size: int) -> ClosedLoop:
         """Return a load for this server, with its connections open and served once."""
-        message = b"x" * (size - 1) + b"\n"
+        ending = b"" if self._connect is connect_udp else b"\n"
+        message = (TEXT * (size // len(TEXT) + 1))[: size - len(ending)] + ending
         replies = (self._contender.prefix + message) * in_flight
         load = ClosedLoop(lambda: self._connect(self.port), message * in_flight, replies)
         try:
@@ -308,7 +310,7 @@ def in_turn(
     return seen
 
 
-def median(values: list[float | None], form: str, factor: float = 1.0) -> str:
+def median(values: Sequence[float | None], form: str, factor: float = 1.0) -> str:
     """Return a median as text; a dash where something was not measured."""
     known = [value for value in values if value is not None]
     return format(statistics.median(known) * factor, form) if known and len(known) == len(values) else "-"
@@ -458,10 +460,12 @@ def show_client(options: argparse.Namespace) -> None:
         yield [what, "seconds", median([took for took, _, _ in runs], ".2f")]
         yield [what, "CPU seconds of the client", median([cpu for _, cpu, _ in runs], ".2f")]
         yield [what, "peak memory of the client, MiB", median([peak for _, _, peak in runs], ".1f", 1 / 1024)]
-        starts = [(time_to_first_byte(), time_of_nothing()) for _ in range(STARTS)]
-        yield ["start to the first byte", "ms", median([first for first, _ in starts], ".1f", 1e3)]
-        yield ["`python3 -c pass`", "ms", median([nothing for _, nothing in starts], ".1f", 1e3)]
-        yield ["the first less the second", "ms", median([first - nothing for first, nothing in starts], ".1f", 1e3)]
+        starts = [(*start_client(), *start_nothing()) for _ in range(STARTS)]
+        for number, what in enumerate(("milliseconds", "CPU milliseconds, to its end")):
+            client, nothing = [one[number] for one in starts], [one[number + 2] for one in starts]
+            yield ["start of a client to its first byte", what, median(client, ".1f", 1e3)]
+            yield ["`python3 -c pass`", what, median(nothing, ".1f", 1e3)]
+            yield ["the first less the second", what, median([a - b for a, b in zip(client, nothing)], ".1f", 1e3)]
 
     note = "The server runs with `--quiet` on a core of its own; the client's output goes to a file."
     print_table("TCP: the client", note, ["", "figure", "median"], rows())
@@ -507,29 +511,37 @@ def wait_and_watch(pid: int) -> tuple[int, resource.struct_rusage, int]:
         time.sleep(0.02)
 
 
-def time_to_first_byte() -> float:
-    """Return the seconds from the start of a client to its first byte at a server."""
+def start_client() -> tuple[float, float]:
+    """Return the seconds from the start of a client to its first byte at a server, and its CPU seconds in all."""
     with socket.socket() as listener, on_cores(LOAD_CORES):
         listener.bind((HOST, 0))
         listener.listen()
-        start = time.perf_counter()
         command = [sys.executable, "tcp_client.py", HOST, str(listener.getsockname()[1]), "-m", "x"]
+        start = time.perf_counter()
         client = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         connected, _ = listener.accept()
         with connected:
             connected.recv(1)
             took = time.perf_counter() - start
             connected.sendall(CONFIRMATION + b"x\n")
-            client.wait()
-        return took
+            return took, cpu_until_end(client)
 
 
-def time_of_nothing() -> float:
-    """Return the seconds that the interpreter needs for nothing."""
+def start_nothing() -> tuple[float, float]:
+    """Return the seconds, and the CPU seconds, that the interpreter needs for nothing."""
     with on_cores(LOAD_CORES):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "pass"], check=True, stdin=subprocess.DEVNULL)
-        return time.perf_counter() - start
+        used = cpu_until_end(subprocess.Popen([sys.executable, "-c", "pass"], stdin=subprocess.DEVNULL))
+        return time.perf_counter() - start, used
+
+
+def cpu_until_end(process: subprocess.Popen[bytes]) -> float:
+    """Wait for a process that must succeed; return its CPU seconds."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = status
+    if status:
+        raise SystemExit(f"{process.args!r} failed")
+    return used.ru_utime + used.ru_stime
 
 
 def show_save(options: argparse.Namespace) -> None:
