@@ -26,6 +26,7 @@ from common import (
     NOT_OBEYED,
     NOT_SAVED,
     RED,
+    REFUSALS,
     SHUTTING_DOWN,
     TERMINATE,
     TOO_LONG,

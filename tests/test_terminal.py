@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import signal
 import socket
@@ -667,6 +668,194 @@ class UdpServer(Shared.ServerTest):
     """The UDP server in a terminal."""
 
     script = "udp_server.py"
+
+
+class Colours(TerminalTest):
+    """Colour: peers' names and labels dim, what went wrong red, and nothing where nobody wants it."""
+
+    PLAIN: ClassVar = ({"NO_COLOR": "1"}, {"TERM": "dumb"})
+
+    def record(self, environment: dict[str, str] | None = None) -> tuple[str, str]:
+        """Return what a server's terminal got after a message and a refusal, and the name of the client."""
+        terminal = self.terminal(
+            sys.executable, "tcp_server.py", 0, "--max-message", 5, columns=150, environment=environment
+        )
+        client = self.connect(int(terminal.expect_row(r"Listening on 127\.0\.0\.1:(\d+)\.")[1]))
+        name = f"127.0.0.1:{client.getsockname()[1]}"
+        client.sendall(b"Hello\ntoo long\n")
+        terminal.expect_row(f"Sent to {name}: Error: ")
+        terminal.expect_row(f"Disconnected: {name}")
+        return terminal.output.decode(), name
+
+    def replies(self, environment: dict[str, str] | None = None) -> str:
+        """Return what a client's terminal got after a reply, a refusal and a message that nobody answered."""
+        peer = Peer("tcp")
+        self.addCleanup(peer.close)
+        terminal = self.terminal(
+            sys.executable, "tcp_client.py", "--timeout", 0.3, "127.0.0.1", peer.port, environment=environment
+        )
+        peer.accept()
+        peer.say("Hello", "Error: the server is full (1 clients)")
+        terminal.expect_row("^Server: Error: ")
+        terminal.type("anyone?\r")
+        terminal.expect_row("^tcp_client.py: error: no reply")
+        return terminal.output.decode()
+
+    def test_record(self) -> None:
+        """The peer's name is dim, a refusal is red as a whole, and the message as it is."""
+        output, name = self.record(environment={"NO_COLOR": ""})
+        self.assertIn(f"[TCP Server] Received from \x1b[2m{name}\x1b[0m: Hello\r\n", output)
+        self.assertIn(f"[TCP Server] Connected by \x1b[2m{name}\x1b[0m\r\n", output)
+        self.assertRegex(output, rf"\x1b\[31m\[TCP Server\] Sent to {name}: Error: [^\x1b]*\x1b\[0m\r\n")
+
+    def test_replies(self) -> None:
+        """The label is dim, a refusal and an error are red as a whole, and the reply as it is."""
+        output = self.replies(environment={"NO_COLOR": ""})
+        self.assertIn("\x1b[2mServer: \x1b[0mHello\r\n", output)
+        self.assertIn("\x1b[31mServer: Error: the server is full (1 clients)\x1b[0m\r\n", output)
+        self.assertRegex(output, r"\x1b\[31mtcp_client\.py: error: no reply [^\x1b]*\x1b\[0m\r\n")
+
+    def test_plain_where_colour_is_not_wanted(self) -> None:
+        """NO_COLOR and a dumb terminal switch it off."""
+        for environment in self.PLAIN:
+            with self.subTest(environment):
+                output, name = self.record(environment=environment)
+                self.assertIn(f"Received from {name}: Hello", output)
+                self.assertNotRegex(output + self.replies(environment), r"\x1b\[\d*m")
+
+    def test_plain_without_a_terminal(self) -> None:
+        """Files and pipes get no escape sequence."""
+        server = self.server("tcp_server.py", "--max-message", 5)
+        client = self.run_client("tcp_client.py", "127.0.0.1", server.port, typed="Hello\ntoo long\n")
+        server.wait_for("Sent to .*: Error")
+        self.assertNotIn("\x1b", server.output + client.output + client.errors)
+        self.assertIn("error:", client.errors)
+
+    def test_a_peer_can_not_paint(self) -> None:
+        """A message that looks like a line of the record is shown as it is."""
+        terminal = self.terminal(sys.executable, "tcp_server.py", 0, columns=150)
+        client = self.connect(int(terminal.expect_row(r"Listening on 127\.0\.0\.1:(\d+)\.")[1]))
+        client.sendall(b"[TCP Server] Refused by me. \x1b[31m\n")
+        terminal.expect_row("Refused by me")
+        self.assertIn("\x1b[0m: [TCP Server] Refused by me. \\x1b[31m\r\n", terminal.output.decode())
+
+
+class ProgressOfPipedWork(TerminalTest):
+    """How far piped work is, on standard error."""
+
+    ROW = r"^(\d+) sent, (\d+) confirmed, [\d,]+ lines a second$"
+
+    def work(self, redirection: str, *options: object) -> tuple[Terminal, Peer]:
+        """Return the terminal of a client whose input is a pipe, open for long, and its peer, who has heard a line."""
+        peer = Peer("tcp")
+        self.addCleanup(peer.close)
+        command = " ".join(map(str, (sys.executable, "tcp_client.py", *options, "127.0.0.1", peer.port)))
+        lines = "stty -echo; echo one; sleep 1.5; echo two; read wait"
+        terminal = self.terminal("sh", "-c", f"({lines}) | {command} {redirection}; echo code $?", columns=80)
+        peer.accept()
+        self.assertEqual(peer.hear(), "one")
+        return terminal, peer
+
+    def test_one_row_that_is_erased_at_the_end(self) -> None:
+        """It tells what is sent and confirmed, changes with it, and leaves nothing."""
+        terminal, peer = self.work(">/dev/null")
+        peer.say("Message received: one")
+        self.assertEqual(peer.hear(), "two")
+        terminal.expect_row("^2 sent, 1 confirmed, ")
+        self.assertEqual(len(terminal.screen.rows), 1)
+        peer.say("Message received: two")
+        terminal.expect_row("^2 sent, 2 confirmed, ")
+        terminal.type("\r")
+        self.assertEqual(peer.socket.recv(100), b"")
+        peer.close()
+        terminal.expect_row("^code 0$")
+        self.assertNotRegex("\n".join(terminal.screen.rows), "sent")
+
+    def test_replies_above_it(self) -> None:
+        """Where standard output is the same terminal, each reply has a row of its own."""
+        terminal, peer = self.work("")
+        terminal.expect_row("^1 sent, 0 confirmed, ")
+        peer.say("Message received: one", "news")
+        terminal.expect_row("^news$")
+        terminal.expect_row("^[12] sent, 1 confirmed, ")
+        self.assertEqual(terminal.screen.rows[:2], ["Message received: one", "news"])
+        self.assertEqual(len(terminal.screen.rows), 3)
+
+    def test_without_replies(self) -> None:
+        """With --no-reply it tells what is sent."""
+        terminal, _ = self.work("", "--no-reply")
+        terminal.expect_row("^1 sent, 1 lines a second$|^2 sent, [01] lines a second$")
+
+    def test_nothing_where_standard_error_is_no_terminal(self) -> None:
+        """A file gets nothing of it."""
+        errors = self.folder() / "errors"
+        terminal, peer = self.work(f"2>{errors}")
+        peer.say("Message received: one")
+        self.assertEqual(peer.hear(), "two")
+        peer.say("Message received: two")
+        terminal.expect_row("^Message received: two$")
+        terminal.type("\r")
+        self.assertEqual(peer.socket.recv(100), b"")
+        peer.close()
+        terminal.expect_row("^code 0$")
+        self.assertEqual(errors.read_text(), "")
+        self.assertNotRegex("\n".join(terminal.screen.rows), "sent")
+
+
+class Help(TestCase):
+    """What --help shows."""
+
+    ROWS: ClassVar = {"tcp_server.py": 50, "udp_server.py": 40, "tcp_client.py": 40, "udp_client.py": 40}
+
+    def help_of(self, script: str) -> str:
+        """Return what a script's --help prints on a screen of 80 columns."""
+        process = self.client(script, "--help", env={"COLUMNS": "80"})
+        process.end_input()
+        self.assertEqual(process.wait(), 0, process.errors)
+        return process.output
+
+    def test_it_fits_on_a_screen(self) -> None:
+        """It has few rows, none too long, its options in groups, and two or three examples at its end."""
+        for script, most in self.ROWS.items():
+            with self.subTest(script):
+                rows = self.help_of(script).splitlines()
+                self.assertLessEqual(len(rows), most)
+                self.assertLess(max(map(len, rows)), 80)
+                self.assertIn("messages:", rows)
+                self.assertIn(len(rows) - rows.index("examples:") - 1, (2, 3))
+
+    def test_examples_work_as_printed(self) -> None:
+        """Each runs in a shell; only the ports are others, so that the tests get in nobody's way."""
+        server = self.server("tcp_server.py", "--udp-port", 0)
+        for script in self.ROWS:
+            for example in self.help_of(script).split("examples:\n")[1].splitlines():
+                with self.subTest(example):
+                    self.assertTrue(example.startswith(f"  python3 {script} "), example)
+                    command = example.strip().replace("python3", sys.executable)
+                    if "server" in script:
+                        self.serves(re.sub(r"\b900\d\b", "0", command))
+                    else:
+                        port, udp_port = server.port, server.udp_port
+                        command = re.sub(r"(?<=--udp-port )\d+", str(udp_port), command)
+                        command = re.sub(r"\b900\d\b", str(port if script.startswith("tcp") else udp_port), command)
+                        client = self.start("sh", "-c", f"exec {command}")
+                        client.type("Hello server!\n")
+                        client.end_input()
+                        self.assertEqual(client.wait(), 0, client.errors)
+                        self.assertEqual(client.output, "Message received: Hello server!\n")
+
+    def serves(self, command: str) -> None:
+        """Check that a command starts a server."""
+        process = self.start("sh", "-c", f"exec {command}")
+        process.wait_for("Listening on")
+        process.popen.terminate()
+        self.assertEqual(process.wait(), 0, process.errors)
+
+    def test_wrong_arguments(self) -> None:
+        """They are told in one line."""
+        for script, arguments in (("tcp_server.py", ["x"]), ("udp_client.py", []), ("tcp_client.py", ["h", 1, "--x"])):
+            with self.subTest(script):
+                self.assert_one_line_error(self.client(script, *arguments), "--help shows how to use it", 2)
 
 
 if __name__ == "__main__":
