@@ -59,7 +59,7 @@ Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 TICK = 1.0
 """Seconds between two looks at what has run out of time."""
-PASS_BYTES = 1 << 18
+PASS_BYTES = 1 << 17
 MESSAGE_COST = 64
 """What may be received before it is answered: it bounds memory, and what a pass can say at once to those who listen."""
 RETRY = 0.02
@@ -155,6 +155,9 @@ def share_port(unbound: socket.socket) -> None:
 
 def is_own_address(host: str) -> bool:
     """Tell whether an address is this machine's: only such a one can be bound."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if address.is_unspecified or address.is_multicast or host == "255.255.255.255":  # Linux lets these be bound, too
+        return False
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import socket
 import sys
 import time
@@ -243,6 +244,8 @@ def connect(host: str, port: int, timeout: float) -> tuple[socket.socket, str]:
             connecting.settimeout(timeout)
             connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connecting.connect(address)
+            if connecting.getsockname()[:2] == address[:2]:  # Linux does that when its port is the one asked for
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "it connected to itself")
         except OSError as error:
             connecting.close()
             problems.append(f"cannot connect to {show_address(address)}: {why(error, timeout)}")

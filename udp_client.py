@@ -8,6 +8,7 @@ names the one peer, so that datagrams of others are not received and a closed po
 from __future__ import annotations
 
 import collections
+import errno
 import socket
 
 from common import (
@@ -93,6 +94,8 @@ class Datagrams(Channel):
             try:
                 connected.setblocking(False)
                 connected.connect(address)
+                if connected.getsockname()[:2] == address[:2]:  # our port is the one where no server is
+                    raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens there")
             except OSError as error:
                 connected.close()
                 if not self._addresses:

@@ -55,7 +55,7 @@ Ancillary = list[tuple[int, int, bytes]]
 class UdpPeer(Peer):
     """An address that datagrams come from, and the address of this machine that they were sent to."""
 
-    __slots__ = ("_endpoint", "address", "key", "source", "heard_at", "ending")
+    __slots__ = ("_endpoint", "address", "key", "source", "heard_at", "ending", "why_ignored")
     protocol = "UDP"
 
     def __init__(self, endpoint: Endpoint, address: Address, key: Address, source: Ancillary) -> None:
@@ -66,6 +66,7 @@ class UdpPeer(Peer):
         self.source = source
         self.heard_at = 0.0
         self.ending = b""
+        self.why_ignored = ""
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
         """Send replies, a datagram each, with `start` before it."""
@@ -171,7 +172,7 @@ class Endpoint:
                 continue
             peer.heard_at = now
             peer.ending = ending(data) if data.endswith(b"\n") else b""
-            why = self._why_ignored(peer, data)
+            why = peer.why_ignored or self._why_ignored(peer, data)
             if why:
                 self._peers.pop(peer.key, None)
                 self._service.show(peer, f"Ignored from {peer.name}, {why}: {visible(data)}")
@@ -193,17 +194,17 @@ class Endpoint:
         if len(self._peers) >= MAX_PEERS:
             del self._peers[next(iter(self._peers))]  # whoever has been known longest
         peer = self._peers[key] = UdpPeer(self, address, key, source)
+        host, port = address[:2]
+        if port < PRIVILEGED_PORTS:
+            peer.why_ignored = "a port that services answer from"
+        elif port == self._address[1] and (host == self._address[0] or (self._is_wildcard and peer.is_local())):
+            peer.why_ignored = "this server's own address"
         return peer
 
     def _why_ignored(self, peer: UdpPeer, data: bytes) -> str:
         """Return why a datagram gets no answer, "" if it does: two servers must not answer each other for ever."""
-        host, port = peer.address[:2]
         if data.startswith(OWN_REPLIES):
             return "a server's reply"
-        if port < PRIVILEGED_PORTS:
-            return "a port that services answer from"
-        if port == self._address[1] and (host == self._address[0] or (self._is_wildcard and peer.is_local())):
-            return "this server's own address"
         if self._service.reply == "relay" and RELAYED_TWICE.match(data):
             return "two servers have relayed it"
         if self._service.reply == "echo":
