@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any, Callable, NoReturn, TextIO
 
 try:
@@ -58,13 +58,17 @@ class Failure(Exception):
     """What keeps a script from going on, told in one line to the person who runs it: what failed, where, what to do."""
 
 
+HELP_FORMAT = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
+"""Keeps the lines of the examples. The width is fixed: argparse would load much to find out the terminal's."""
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose help fits on a screen, and whose errors are one line."""
 
     def __init__(self, arguments: str, description: str, *examples: str) -> None:
         """Take the names of the arguments, and the arguments of examples that work."""
         super().__init__(usage=f"%(prog)s [options] {arguments}", description=description)
-        self.formatter_class = argparse.RawDescriptionHelpFormatter  # which keeps the lines of the examples
+        self.formatter_class = HELP_FORMAT
         self.epilog = "\n".join(["examples:", *(f"  python3 {self.prog} {example}" for example in examples)])
         self.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
 
@@ -121,7 +125,7 @@ def reason(error: Exception) -> str:
 
 def error_line(problem: str) -> str:
     """Return a problem as one line for standard error."""
-    line = f"{Path(sys.argv[0]).name}: error: {problem}"
+    line = f"{os.path.basename(sys.argv[0])}: error: {problem}"
     return paint(line, RED) if has_colours(sys.stderr) else line
 
 
