@@ -42,6 +42,10 @@ VARIES = (
 )
 
 
+DOTS = re.compile(r"[-.+*]{4,}")
+"""What some versions of OpenSSL print while they make a key, and others do not."""
+
+
 def sections() -> Iterator[tuple[str, list[list[str]]]]:
     """Yield each heading of the README with its ```console blocks, each a list of lines."""
     others_left_out = re.sub(r"^```(?!console)\w+\n.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
@@ -80,11 +84,12 @@ class Window:
 
     def __init__(self, lines: list[str], folder: str, ports: dict[str, str]) -> None:
         self._is_open_ended = lines[-1] == "..."
+        lines = [line for line in lines if line != "..." and not DOTS.fullmatch(line)]
         self._typed = [bool(COMMAND.match(line) or TYPED.search(line)) for line in lines]
         self._in_any_order = any(line.startswith("$ (") for line in lines)
         self._speaks_both = any("client" in line and "--udp-port" in line for line in lines)
         self._ports = ports
-        self.expected = [self._plain(TYPED.sub("", line)) for line in lines if line != "..."]
+        self.expected = [self._plain(TYPED.sub("", line)) for line in lines]
         environment = {"PS1": "$ ", "PS2": "> ", "HISTFILE": "", "PATH": f"{folder}/bin:{os.environ['PATH']}"}
         shell = ("sh", "-c", 'cd "$0" && exec bash --norc --noprofile --noediting -i', folder)
         self.terminal = Terminal(*shell, columns=300, environment=environment)
@@ -125,6 +130,7 @@ class Window:
         rows = self.terminal.update().rows
         for port, free in self._ports.items():
             rows = [re.sub(rf"\b{free}\b", port, row) for row in rows]
+        rows = [row for row in rows if not DOTS.fullmatch(row)]
         if self._in_any_order:  # a client that starts together with its server may be the first
             rows = [row for row in rows if "trying again" not in row]
         return [self._plain(row) for row in rows]
@@ -206,7 +212,7 @@ class Tables(TestCase):
         """The reference names the options of each script's --help, and no others."""
         parts = re.split(r"^\*\*(.+)\*\*$", PROSE, flags=re.MULTILINE)[1:]
         for script in SCRIPTS:
-            tables = [text.partition("\n## ")[0] for scripts, text in zip(parts[::2], parts[1::2]) if script in scripts]
+            tables = [text.partition("\n#")[0] for scripts, text in zip(parts[::2], parts[1::2]) if script in scripts]
             rows = re.findall(r"^\| (`-.+?) \|", "\n".join(tables), re.MULTILINE)
             named = re.findall(r"`(--?[a-z-]+)", " ".join(rows))
             shown = self.client(script, "--help")
