@@ -131,7 +131,7 @@ class Window:
         for port, free in self._ports.items():
             rows = [re.sub(rf"\b{free}\b", port, row) for row in rows]
         rows = [row for row in rows if not DOTS.fullmatch(row)]
-        if self._in_any_order:  # a client that starts together with its server may be the first
+        if self._in_any_order:  # a client may be there before its server
             rows = [row for row in rows if "trying again" not in row]
         return [self._plain(row) for row in rows]
 
