@@ -120,13 +120,12 @@ class Replies(AccountingTest):
             self.assert_summary(client, 1, 0)
 
     def test_the_person_may_confirm_by_hand(self) -> None:
-        """With `--reply none` the person is all the server there is; an echo or a confirmation of theirs is one."""
-        for answer in ("one", "Message received: one"):
-            server, clients = self.start_asking()
-            server.type(f"two\n{answer}\n")
-            for client in clients:
-                self.assert_all_confirmed(client, 1)
-                self.assertEqual(client.output, f"two\n{answer}\n")
+        """With `--reply none` the person is all the server there is."""
+        server, clients = self.start_asking()
+        server.type("two\none\n")
+        for client in clients:
+            self.assert_all_confirmed(client, 1)
+            self.assertEqual(client.output, "two\none\n")
 
     def test_the_person_talks_in_between(self) -> None:
         refusals = ("Error: the message could not be saved", "Error: the server is full (3 clients)")
@@ -226,11 +225,9 @@ class Summaries(AccountingTest):
     """The summary, the names of what went unanswered, and the exit code."""
 
     def test_nothing_sent(self) -> None:
-        for client_script, server_script in PAIRS:
-            with self.subTest(client_script):
-                port = self.server(server_script).port
-                client = self.run_client(client_script, HOST, port, "--stats")
-                self.assert_all_confirmed(client, 0)
+        server = self.server("tcp_server.py", "--udp-port", 0)
+        for client_script, port in (("tcp_client.py", server.port), ("udp_client.py", server.udp_port)):
+            self.assert_all_confirmed(self.run_client(client_script, HOST, port, "--stats"), 0)
 
     def test_round_trip_times(self) -> None:
         """Each is the time from a message to its own reply."""
@@ -262,12 +259,10 @@ class Summaries(AccountingTest):
         )
 
     def test_no_reply(self) -> None:
-        for client_script, server_script in PAIRS:
-            with self.subTest(client_script):
-                server = self.server(server_script, "--reply", "none")
-                options = ("--no-reply", "--stats")
-                client = self.run_client(client_script, HOST, server.port, *options, typed="one\ntwo\nthree\n")
-                self.assertEqual((client.popen.returncode, client.errors), (0, "3 sent, no replies expected\n"))
+        server = self.server("tcp_server.py", "--udp-port", 0, "--reply", "none")
+        for client_script, port in (("tcp_client.py", server.port), ("udp_client.py", server.udp_port)):
+            client = self.run_client(client_script, HOST, port, "--no-reply", "--stats", typed="one\ntwo\nthree\n")
+            self.assertEqual((client.popen.returncode, client.errors), (0, "3 sent, no replies expected\n"))
 
     def test_what_went_unanswered_is_named(self) -> None:
         """The first few, shown safely, and how many."""
@@ -277,19 +272,21 @@ class Summaries(AccountingTest):
             ("one", "two", "three", "four", "five"): "5 messages were not confirmed by {}: one, two, three, and 2 more",
             ("\x1b[2J\u202e",): r"1 message was not confirmed by {}: \x1b[2J\u202e",
         }
-        for client_script, _ in PAIRS:
-            server = self.listen() if client_script == "tcp_client.py" else self.endpoint()
+        runs = []
+        for script, server, some in (
+            ("tcp_client.py", self.listen(), [*cases]),
+            ("udp_client.py", self.endpoint(), [*cases][2:3]),
+        ):
             port = server.getsockname()[1]
-            options = ("--timeout", 0.4)
-            clients = [
-                self.client(client_script, HOST, port, *options, *(part for text in texts for part in ("-m", text)))
-                for texts in cases
-            ]
-            for client, (texts, said) in zip(clients, cases.items()):
-                with self.subTest(client_script, texts=texts):
-                    self.assertEqual(client.wait(), 1)
-                    self.assertIn(said.format(f"{HOST}:{port}") + "\n", client.errors)
-                    self.assertEqual((client.errors.count("\n"), client.output), (1, ""))
+            for texts in some:
+                options = [part for text in texts for part in ("-m", text)]
+                client = self.client(script, HOST, port, "--timeout", 0.4, *options)
+                runs.append((client, cases[texts].format(f"{HOST}:{port}")))
+        for client, said in runs:
+            with self.subTest(said):
+                self.assertEqual(client.wait(), 1)
+                self.assertIn(f"{said}\n", client.errors)
+                self.assertEqual((client.errors.count("\n"), client.output), (1, ""))
 
     def test_long_messages_are_named_in_short(self) -> None:
         port = self.endpoint().getsockname()[1]
@@ -459,6 +456,7 @@ class Reconnecting(AccountingTest):
         terminal.expect_row("^Server: Message received: one$")
         server.close()
         terminal.expect_row(f"{TRYING}$")
+        terminal.expect("You:", column=5)
         terminal.type("two\rthr")
         terminal.expect_row("^You: thr$")
         server = self.start_server()
@@ -476,6 +474,7 @@ class Reconnecting(AccountingTest):
                 terminal = Terminal(sys.executable, "tcp_client.py", HOST, self.port, "--reconnect", columns=200)
                 self.addCleanup(terminal.close)
                 terminal.expect_row(f"{TRYING}$")
+                terminal.expect("You:", column=5)
                 terminal.type("never\r")
                 terminal.expect("You: never", "You:", column=5)
                 terminal.type(end)
@@ -560,19 +559,27 @@ class Reconnecting(AccountingTest):
 
     def test_a_server_that_turns_everybody_away(self) -> None:
         """The client comes back less and less often, since connecting alone is no success."""
-        for farewell in (b"", b"Error: the server is full (1 clients)\n"):
-            with self.subTest(farewell):
-                listener = self.listen()
-                port = listener.getsockname()[1]
-                client = self.client("tcp_client.py", HOST, port, "--reconnect", "-m", "one")
-                moments = []
-                for _ in range(5):
-                    connected = self.accept(listener)
-                    moments.append(time.monotonic())
-                    connected.sendall(farewell)
-                    connected.close()
-                self.assertGreater(moments[-1] - moments[0], 0.05 + 0.1 + 0.2 + 0.4 - 0.05)
-                client.close()
+        listener = self.listen(self.port)
+        client = self.start_client("-m", "one")
+        moments = []
+        for _ in range(5):
+            self.accept(listener).close()
+            moments.append(time.monotonic())
+        self.assertGreater(moments[-1] - moments[0], 0.05 + 0.1 + 0.2 + 0.4 - 0.05)
+        client.close()
+
+    def test_a_full_server(self) -> None:
+        """The client comes back until there is room."""
+        listener = self.listen(self.port)
+        client = self.start_client("-m", "one")
+        for _ in range(2):
+            connected = self.accept(listener)
+            connected.sendall(b"Error: the server is full (1 clients)\n")
+            connected.close()
+        taken = self.accept(listener)
+        self.assertEqual(receive_lines(taken, 1), [b"one"])
+        taken.sendall(b"Message received: one\n")
+        self.assert_all_confirmed(client, 1)
 
     def test_a_message_that_no_server_takes(self) -> None:
         """It is refused as too long each time it is sent: that must not go on for ever, nor hold up the others."""
@@ -734,10 +741,11 @@ class Retries(AccountingTest):
         return self.client("udp_client.py", HOST, port, "-m", "one", "--stats", *options)
 
     def test_each_is_sent_again_so_often(self) -> None:
-        for retries in (0, 1, 3):
+        servers = {retries: self.endpoint() for retries in (0, 1, 3)}
+        options = ("--timeout", 0.1, "--retries")
+        clients = [self.start_client(server.getsockname()[1], *options, retries) for retries, server in servers.items()]
+        for client, (retries, server) in zip(clients, servers.items()):
             with self.subTest(retries):
-                server = self.endpoint()
-                client = self.start_client(server.getsockname()[1], "--retries", retries, "--timeout", 0.1)
                 self.assertEqual(client.wait(), 1)
                 self.assertRegex(client.errors, "1 message was not confirmed by .*: one\n")
                 self.assert_summary(client, 1, 0)

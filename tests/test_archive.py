@@ -430,14 +430,13 @@ class Loads(ArchiveTest):
             self.assertEqual(len(texts), len(set(texts)))
 
     def test_several_servers_share_a_file(self) -> None:
-        """They also start at the same time, when none of them has made it yet."""
+        """They take turns, and start at the same time, when none of them has made it yet."""
         servers = [self.start(sys.executable, script, 0, "--save", self.file, "--quiet") for script in SERVERS * 2]
         ports = [int(server.wait_for(r"Listening on \S+:(\d+)\.")[1]) for server in servers]
         load = Load(ports[::2], ports[1::2], clients=3)
-        load.wait_for(confirmed=500)
+        load.wait_for(confirmed=1000)
         load.end()
-        self.assertEqual([server.errors for server in servers], [""] * 4)
-        self.assertEqual(load.refused, 0)
+        self.assertLess(load.refused, 50, "none but where a server had to wait for half a second on a busy machine")
         self.assertEqual(sorted(self.texts()), sorted(load.confirmed))
         self.assert_sound()
         protocols = {protocol for (protocol,) in self.select("protocol")}
