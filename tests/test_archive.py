@@ -86,6 +86,12 @@ class ArchiveTest(TestCase):
         with self.opened(file) as database:
             self.assertEqual(database.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
 
+    def assert_same(self, found: Sequence[object], expected: Sequence[object]) -> None:
+        """Compare long lists, whose differences unittest would need minutes to show; show where they part."""
+        for place, (one, other) in enumerate(zip(found, expected)):
+            self.assertEqual(one, other, f"in place {place}")
+        self.assertEqual(len(found), len(expected))
+
     def ask(self, connected: socket.socket, text: str) -> bytes:
         """Send a message over TCP or UDP; return its reply."""
         connected.sendall(text.encode() + b"\n")
@@ -350,7 +356,7 @@ class Confirmations(ArchiveTest):
         lines = [str(number) for number in range(5000)]
         client = self.run_client("tcp_client.py", "127.0.0.1", server.port, typed="\n".join(lines))
         self.assertEqual(client.popen.returncode, 0, client.errors)
-        self.assertEqual(self.texts(), lines)
+        self.assert_same(self.texts(), lines)
 
 
 class Load:
@@ -437,7 +443,7 @@ class Loads(ArchiveTest):
         load.wait_for(confirmed=1000)
         load.end()
         self.assertLess(load.refused, 50, "none but where a server had to wait for half a second on a busy machine")
-        self.assertEqual(sorted(self.texts()), sorted(load.confirmed))
+        self.assert_same(sorted(self.texts()), sorted(load.confirmed))
         self.assert_sound()
         protocols = {protocol for (protocol,) in self.select("protocol")}
         self.assertEqual(protocols, {"tcp", "udp"})
