@@ -287,6 +287,11 @@ def measure_memory(connect: Callable[[int], socket.socket], connections: int, co
 # Tables
 
 
+def counted(count: int, thing: str) -> str:
+    """Return so many of a thing in words."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def tell(text: str) -> None:
     """Say on standard error how far it is."""
     print(text, file=sys.stderr, flush=True)
@@ -385,7 +390,7 @@ def rate_cells(found: list[object], first: list[object]) -> list[str]:
 def show_tcp(options: argparse.Namespace) -> None:
     """Measure TCP with more and more connections."""
     contenders = [ours("tcp"), *python_peers("tcp"), *installed_peers()]
-    cases = [Case(f"{count} connections", contenders, count) for count in options.connections]
+    cases = [Case(counted(count, "connection"), contenders, count) for count in options.connections]
     rate_table(
         "TCP: one message in flight on each connection",
         cases,
@@ -397,7 +402,7 @@ def show_tcp(options: argparse.Namespace) -> None:
 def show_flight(options: argparse.Namespace) -> None:
     """Measure TCP with many lines in flight."""
     contenders = [ours("tcp", "--quiet"), *python_peers("tcp"), *installed_peers()]
-    cases = [Case(f"{count} connections", contenders, count, in_flight=50) for count in (1, 50)]
+    cases = [Case(counted(count, "connection"), contenders, count, in_flight=50) for count in (1, 50)]
     rate_table(
         "TCP: 50 messages in flight on each connection",
         cases,
@@ -419,7 +424,7 @@ def show_udp(options: argparse.Namespace) -> None:
     """Measure UDP."""
     socat = Contender("socat (echo only)", ("socat", f"UDP-LISTEN:{{port}},bind={HOST},fork", "PIPE"), prefix=b"")
     contenders = [ours("udp"), *python_peers("udp"), *([socat] if shutil.which("socat") else [])]
-    cases = [Case(f"{count} peers", contenders, count, connect=connect_udp) for count in (1, 50)]
+    cases = [Case(counted(count, "peer"), contenders, count, connect=connect_udp) for count in (1, 50)]
     note = f"Datagrams of {MESSAGE_SIZE} bytes, one in flight from each peer. Ours shows each message (into a file)."
     rate_table("UDP", cases, options, note)
 
