@@ -322,7 +322,7 @@ class Archive:
         import sqlite3  # takes longer to load than all the rest
 
         self._sqlite = sqlite3
-        self._path = path
+        self._path = os.path.abspath(path)  # SQLite takes names such as :memory: for something else
         self._failing = False
         self._database: sqlite3.Connection | None = None
         self._identity: os.stat_result
@@ -649,7 +649,7 @@ def serve(
 ) -> int:
     """Run a server with the transports that `open_transports` opens, until it is told to stop; return the exit code."""
     typed = TypedLines()
-    archive = Archive(options.save) if options.save else None
+    archive = Archive(options.save) if options.save is not None else None
     service = Service(options, Record(typed), archive)
     with selectors.DefaultSelector() as selector:
         try:

@@ -316,7 +316,12 @@ class Painting(ServerTest):
 
     def test_replies_above_a_prompt(self) -> None:
         """Where somebody types, too, replies are shown escaped, and can not forge the prompt or a status line."""
-        options = {"stdin": self.theirs, "stdout": self.theirs, "stderr": self.theirs, "env": {"TERM": "xterm"}}
+        options = {
+            "stdin": self.theirs,
+            "stdout": self.theirs,
+            "stderr": self.theirs,
+            "env": {"TERM": "xterm", "NO_COLOR": "1"},
+        }
         client, connected = self.tcp_client(**options)
         wait_until(lambda: "You: " in self.text, "the prompt")
         for text, shown in NASTY.values():

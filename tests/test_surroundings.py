@@ -375,7 +375,7 @@ class Outputs(SurroundingsTest):
         """No client waits while the terminal is held with Ctrl-S, and Ctrl-Q brings the record back."""
         terminal = self.terminal()
         terminal.read()
-        server, port = self.silent_server("tcp_server.py", stdout=terminal.theirs)
+        server, port = self.silent_server("tcp_server.py", stdout=terminal.theirs, env={"NO_COLOR": "1"})
         terminal.wait_for("Received from [^ ]+: hello$")
         terminal.type("\x13")
         self.talk(port, 15_000)
@@ -389,7 +389,7 @@ class Outputs(SurroundingsTest):
         """No client waits for a terminal that takes nothing, even where lines are typed and edited on it."""
         terminal = self.terminal()
         server, port = self.silent_server(
-            "tcp_server.py", stdin=terminal.theirs, stdout=terminal.theirs, env={"TERM": "xterm"}
+            "tcp_server.py", stdin=terminal.theirs, stdout=terminal.theirs, env={"TERM": "xterm", "NO_COLOR": "1"}
         )
         self.talk(port, 15_000)
         self.assertIsNone(server.popen.poll())
