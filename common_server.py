@@ -314,8 +314,8 @@ class Archive:
     """
 
     COLUMNS = "id INTEGER PRIMARY KEY, at TEXT, protocol TEXT, direction TEXT, peer TEXT, text"
-    PATIENCE = 500
-    """Milliseconds to wait for another program that writes to the file; none after a failure, until it is over."""
+    PATIENCE, IMPATIENCE = 500, 50
+    """Milliseconds to wait for another program that writes to the file; and after a failure, until it is over."""
 
     def __init__(self, path: str) -> None:
         """Open the file, or make it. Raises Failure, and leaves the file as it is, if it is something else."""
@@ -364,7 +364,7 @@ class Archive:
         if failing != self._failing:
             self._failing = failing
             if self._database:
-                self._database.execute(f"PRAGMA busy_timeout = {0 if failing else self.PATIENCE}")
+                self._database.execute(f"PRAGMA busy_timeout = {self.IMPATIENCE if failing else self.PATIENCE}")
 
     def _open(self) -> sqlite3.Connection:
         """Return the database; open it again if the file was moved or deleted, since SQLite would not notice."""
@@ -378,7 +378,7 @@ class Archive:
         self._identity = make_private_file(self._path)
         database = self._sqlite.connect(self._path, timeout=0, isolation_level=None)
         try:
-            database.execute(f"PRAGMA busy_timeout = {0 if self._failing else self.PATIENCE}")
+            database.execute(f"PRAGMA busy_timeout = {self.IMPATIENCE if self._failing else self.PATIENCE}")
             schema = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
             if schema and ("messages", f"CREATE TABLE messages({self.COLUMNS})") not in schema:
                 raise self._sqlite.DatabaseError("it is a database of something else")
