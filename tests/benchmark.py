@@ -186,7 +186,7 @@ class Server:
             try:
                 self.load(1, 1, MESSAGE_SIZE).close()
                 return
-            except OSError as error:
+            except (OSError, Silence) as error:  # nobody listens yet, or TCP has connected the socket to itself
                 ended = [process for process in self._processes if process.poll() is not None]
                 if ended or time.monotonic() > deadline:
                     said = self._output.read_text(errors="replace").strip()
