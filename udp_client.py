@@ -70,8 +70,9 @@ class Datagrams(Channel):
         """Return the datagrams that have arrived; for a file, each of them as a line."""
         replies: list[bytes] = []
         try:
-            while len(replies) < DATAGRAMS_AT_ONCE:
+            while len(replies) < DATAGRAMS_AT_ONCE and not self.ended:
                 replies.append(self.socket.recv(MAX_DATAGRAM))
+                self.ended = without_ending(replies[-1]) == SHUTTING_DOWN
         except BlockingIOError:
             pass
         except OSError as error:
@@ -79,7 +80,6 @@ class Datagrams(Channel):
                 self._try_next(error)
         self._heard = self._heard or bool(replies)
         texts = [without_ending(reply) for reply in replies]
-        self.ended = SHUTTING_DOWN in texts
         return b"".join([reply if reply.endswith(b"\n") else reply + b"\n" for reply in replies]), texts
 
     def finish(self) -> None:
