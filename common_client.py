@@ -381,7 +381,7 @@ class Session:
         now = time.monotonic()
         if now >= self._progress.due_at:
             self._progress.show(now)
-        wait = 1.0
+        wait = min(1.0, self._progress.due_at - now)
         for channel in self._channels:
             self._watch(channel)
             wait = min(wait, (channel.backoff.at if channel.down else self._late_at(channel)) - now)

@@ -22,7 +22,6 @@ import stat
 import sys
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol, Union
 
 from common import (
@@ -370,7 +369,7 @@ class Archive:
         """Return the database; open it again if the file was moved or deleted, since SQLite would not notice."""
         if self._database:
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(Path(self._path).stat(), self._identity):
+                if os.path.samestat(os.stat(self._path), self._identity):
                     return self._database
             with contextlib.suppress(self._sqlite.Error):  # what is confirmed goes where the file went, not its -wal
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -398,7 +397,7 @@ def make_private_file(path: str) -> os.stat_result:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if os.name == "posix":
-            folder = os.open(Path(path).parent, os.O_RDONLY)
+            folder = os.open(os.path.dirname(path), os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:

@@ -12,9 +12,19 @@ import errno
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING
 
-from common import RECEIVE_SIZE, Failure, Parser, reason, resolve, run, show_address, split_lines, whole_number
+from common import (
+    RECEIVE_SIZE,
+    TYPE_CHECKING,
+    Failure,
+    Parser,
+    reason,
+    resolve,
+    run,
+    show_address,
+    split_lines,
+    whole_number,
+)
 from common_client import Broken, Channel, Ledger, Session, add_arguments
 
 if TYPE_CHECKING:

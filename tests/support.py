@@ -32,13 +32,15 @@ sys.path.insert(0, str(ROOT))  # the unit tests import the scripts' modules
 def wait_until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
     """Return what `condition` returns once that is true; fail the test when it stays false."""
     deadline = time.monotonic() + patience
+    pause = 0.0005
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"still not after {patience:g} s: {what}")
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.01)
 
 
 class Process:
@@ -112,13 +114,14 @@ class Process:
 
     def wait(self, patience: float = PATIENCE) -> int:
         """Wait for the end of the program and of its output; return its exit code."""
-        try:
-            code = self.popen.wait(patience)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"still runs; output: {self.output[-2000:]!r}; errors: {self.errors!r}") from None
+        waiter = threading.Thread(target=self.popen.wait, daemon=True)  # with a timeout, it would look now and then
+        waiter.start()
+        waiter.join(patience)
+        if waiter.is_alive():
+            raise AssertionError(f"still runs; output: {self.output[-2000:]!r}; errors: {self.errors!r}")
         for reader in self._readers:
             reader.join(patience)
-        return code
+        return self.popen.wait()
 
     def signal(self, number: int) -> None:
         """Send a signal."""
@@ -150,6 +153,12 @@ class Server(Process):
     def port_of(self, protocol: str) -> int:
         """Return the port that a protocol is served on."""
         return int(self.wait_for(rf"^\[{protocol} Server\] Listening on \S+:(\d+)\.")[1])
+
+
+def with_constant(name: str, value: float) -> tuple[str, ...]:
+    """Return the command within which tcp_server.py has another value of a constant, for what would take long."""
+    code = "import sys; name, value, _, *sys.argv = sys.argv[1:]; import tcp_server as it; "
+    return sys.executable, "-c", code + "setattr(it, name, float(value)); it.run(it.main)", name, str(value)
 
 
 class TestCase(unittest.TestCase):

@@ -544,7 +544,7 @@ class Addresses(TestCase):
     RESOLVING = """
 import runpy, socket, sys
 real = socket.getaddrinfo
-hosts = {"several.test": ["::1", "127.0.0.1"], "wrong.test": ["::1", "::1"]}
+hosts = {b"several.test": ["::1", "127.0.0.1"], b"wrong.test": ["::1", "::1"]}
 def several(host, *rest, **options):
     return [found for name in hosts.get(host, [host]) for found in real(name, *rest, **options)]
 socket.getaddrinfo = several
