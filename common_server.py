@@ -21,8 +21,6 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol, Union
 
 from common import (
     CONFIRMATION,
@@ -34,6 +32,7 @@ from common import (
     SHUTTING_DOWN,
     TERMINATE,
     TOO_LONG,
+    TYPE_CHECKING,
     WORDS,
     Address,
     Failure,
@@ -53,8 +52,12 @@ from common import (
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable, Iterable
+    from typing import Union
 
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+    Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+    Answer = tuple[str, bytes]
+    Received = tuple["Peer", list[bytes], Union[Answer, None]]
 
 TICK = 1.0
 """Seconds between two looks at what has run out of time."""
@@ -95,25 +98,30 @@ class Peer:
         raise NotImplementedError
 
 
-class Transport(Protocol):
+class Transport:
     """One protocol's sockets, in one loop with the others'."""
 
-    protocol: str
+    protocol = "?"
 
     def peers(self) -> Iterable[Peer]:
         """Return those who are to hear what others say."""
+        raise NotImplementedError
 
     def tick(self, now: float) -> None:
         """End what has run out of time by `now`, a time of time.monotonic()."""
+        raise NotImplementedError
 
     def stop(self) -> None:
         """Take nothing more; end every conversation, after all that was sent."""
+        raise NotImplementedError
 
     def stopped(self) -> bool:
         """Tell whether all that was sent has left and every conversation has ended."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Close whatever is still open."""
+        raise NotImplementedError
 
 
 def add_arguments(parser: Parser, most: int, longest: int) -> None:
@@ -249,18 +257,18 @@ class Record:
             report(f"cannot write to standard output: {reason}; serving goes on, without a record")
 
 
-NAMES_PEER = re.compile(
+NAMES_PEER = (
     r"(\[\w+ Server\] (?:Connected by|Received from|Disconnected:|Forgot|Shutdown command received from) )"
     r"(\S+?)(?=[.:]? |$)"
 )
-TELLS_TROUBLE = re.compile(r"\[[\w ]+\] (Refused|Turned away|Sent to|Cannot|Ignored|\d+ lines)")
+TELLS_TROUBLE = r"\[[\w ]+\] (Refused|Turned away|Sent to|Cannot|Ignored|\d+ lines)"
 
 
 def coloured(event: str) -> str:
     """Return a line of the record as a terminal shows it: the peer's name dim, or all red if something is wrong."""
-    if TELLS_TROUBLE.match(event):
+    if re.match(TELLS_TROUBLE, event):
         return paint(event, RED)
-    return NAMES_PEER.sub(r"\1" + paint(r"\2", DIM), event)
+    return re.sub(NAMES_PEER, r"\1" + paint(r"\2", DIM), event)
 
 
 class Gate:
@@ -415,13 +423,6 @@ def text_or_blob(text: bytes) -> str | bytes:
         return text
 
 
-class Answer(NamedTuple):
-    """What is sent and shown for something that is no message."""
-
-    event: str
-    reply: bytes
-
-
 class Service:
     """The protocol of both servers: takes messages, decides what each is, and answers at the end of a pass."""
 
@@ -436,7 +437,7 @@ class Service:
         self.max_message: int = options.max_message
         self._exit_from: str = options.exit_from
         self._quiet: bool = options.quiet
-        self._received: list[tuple[Peer, list[bytes], Answer | None]] = []
+        self._received: list[Received] = []
         self.received_bytes = 0
         """What was received and not answered yet, each message counted as MESSAGE_COST bytes more."""
         self._typed: list[tuple[str, str, str, bytes]] = []
@@ -504,8 +505,9 @@ class Service:
         line, shows, echoes, answers = self.record.line, not self._quiet, self.reply == "echo", self.reply != "none"
         for peer, messages, answer in received:
             if answer:
-                self.show(peer, answer.event)
-                peer.send([answer.reply])
+                event, reply = answer
+                self.show(peer, event)
+                peer.send([reply])
                 continue
             if shows:
                 start = f"[{peer.protocol} Server] Received from {peer.name}: "
@@ -533,7 +535,7 @@ class Service:
             for transport in self.transports:
                 transport.stop()
 
-    def _save(self, received: list[tuple[Peer, list[bytes], Answer | None]], archive: Archive) -> bool:
+    def _save(self, received: list[Received], archive: Archive) -> bool:
         rows, self._typed = self._typed, []
         for peer, messages, answer in received:
             if not answer:
@@ -544,14 +546,14 @@ class Service:
     def _take_exit(self, peer: Peer, line_end: bytes) -> None:
         if self._exit_from == "anyone" or (self._exit_from == "local" and peer.is_local()):
             event = f"Shutdown command received from {peer.name}. Stopping server..."
-            self._received.append((peer, [], Answer(event, SHUTTING_DOWN + line_end)))
+            self._received.append((peer, [], (event, SHUTTING_DOWN + line_end)))
             self._exiting.add(peer)
         else:
             self._refuse(peer, NOT_OBEYED % peer.name.encode(), line_end)
 
     def _refuse(self, peer: Peer, refusal: bytes, line_end: bytes) -> None:
         event = f"Sent to {peer.name}: {visible(refusal)}"
-        self._received.append((peer, [], Answer(event, refusal + line_end)))
+        self._received.append((peer, [], (event, refusal + line_end)))
 
     def _relay(self, said: list[tuple[Peer, list[bytes]]]) -> None:
         blocks = [

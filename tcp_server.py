@@ -14,12 +14,11 @@ import ipaddress
 import selectors
 import socket
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
 
 from common import (
     FULL,
     RECEIVE_SIZE,
+    TYPE_CHECKING,
     Address,
     Failure,
     Parser,
@@ -48,6 +47,9 @@ from common_server import (
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
 try:
     import resource
 except ImportError:  # Windows
@@ -347,7 +349,7 @@ class GuardedConnection(Connection):
         super()._send(data)
 
 
-class Listener:
+class Listener(Transport):
     """The listening socket, and the connections that came from it."""
 
     protocol = "TCP"

@@ -15,11 +15,11 @@ import selectors
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator
 
 from common import (
     MAX_DATAGRAM,
     OWN_REPLIES,
+    TYPE_CHECKING,
     Address,
     Parser,
     ending,
@@ -32,6 +32,9 @@ from common import (
 )
 from common_server import Peer, Service, Transport, add_arguments, is_own_address, listen_failure, serve, share_port
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 DATAGRAMS_AT_ONCE = 256
 """Datagrams read in one pass, so that other sockets get their turn."""
 RECEIVE_BUFFER = 4 << 20
@@ -43,7 +46,7 @@ PRIVILEGED_PORTS = 1024
 """Services such as echo (port 7) answer from ports below, and could be made to answer for ever (CVE-2024-2169)."""
 MAX_REPEATS = 1000
 """Equal datagrams from one peer within a second that are echoed before one is dropped, which ends a circle."""
-RELAYED_TWICE = re.compile(rb"((\d+\.\d+\.\d+\.\d+|\[[\w:.%]+\]):\d+: ){2}")
+RELAYED_TWICE = rb"((\d+\.\d+\.\d+\.\d+|\[[\w:.%]+\]):\d+: ){2}"
 """How a line begins that two servers have relayed: with the address of one server and that of the first speaker."""
 IP_PKTINFO: int | None = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "linux" else None)  # since Python 3.10
 
@@ -86,7 +89,7 @@ class UdpPeer(Peer):
         return is_own_address(plain_host(self.address[0]))
 
 
-class Endpoint:
+class Endpoint(Transport):
     """The one socket, and the peers that were heard from."""
 
     protocol = "UDP"
@@ -205,7 +208,7 @@ class Endpoint:
         """Return why a datagram gets no answer, "" if it does: two servers must not answer each other for ever."""
         if data.startswith(OWN_REPLIES):
             return "a server's reply"
-        if self._service.reply == "relay" and RELAYED_TWICE.match(data):
+        if self._service.reply == "relay" and re.match(RELAYED_TWICE, data):
             return "two servers have relayed it"
         if self._service.reply == "echo":
             self._repeats[peer.key, data] += 1
