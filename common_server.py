@@ -28,6 +28,7 @@ from common import (
     EXIT,
     NOT_OBEYED,
     NOT_SAVED,
+    PRINTABLE_ASCII,
     RED,
     SHUTTING_DOWN,
     TERMINATE,
@@ -73,13 +74,18 @@ STOP_WITHIN = 1.5
 class Peer:
     """Somebody who talks to the server; each transport has its own kind."""
 
-    __slots__ = ("name",)
+    __slots__ = ("heading", "name")
     protocol = "?"
     overlong_ends = False
     """Whether a message over the limit ends the conversation."""
 
     def __init__(self, name: str) -> None:
+        self.rename(name)
+
+    def rename(self, name: str) -> None:
+        """Be shown under a name from now on."""
         self.name = name
+        self.heading = f"[{self.protocol} Server] Received from {name}: ".encode()
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
         """Send replies to what this peer said, `start` before each; each has the part of its ending that it had."""
@@ -175,7 +181,7 @@ def is_own_address(host: str) -> bool:
 
 
 class Record:
-    """What the server shows: a line an event, on standard output.
+    """What the server shows: a line an event, on standard output, with all escaped that could forge or hide a line.
 
     It never waits. What standard output does not take is kept, up to LIMIT bytes; what comes after that is counted
     instead, and the count is shown once there is room again.
@@ -185,12 +191,11 @@ class Record:
 
     def __init__(self, typed: TypedLines) -> None:
         self._typed = typed
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
         self._unwritten = bytearray()
         self._dropped = 0
         self._complained = False
         self._coloured = has_colours(sys.stdout)
-        self.line = self._lines.append
         if sys.stdout is None:
             self._output = -1
             return
@@ -207,6 +212,14 @@ class Record:
         """Whether something could not be shown yet."""
         return bool(self._unwritten)
 
+    def line(self, event: str) -> None:
+        """Show an event."""
+        self._lines.append(event.encode())
+
+    def messages(self, heading: bytes, messages: list[bytes]) -> None:
+        """Show messages as they came from the network, a line each, with a heading before it."""
+        self._lines.extend(map(heading.__add__, messages))
+
     def flush(self) -> None:
         """Write what there is, as far as that is possible at once."""
         if self._lines:
@@ -216,10 +229,10 @@ class Record:
             self._write()
         if self._dropped and not self._unwritten and not self._complained:
             count, self._dropped = self._dropped, 0
-            self._add([f"[Server] {count} lines were not shown, since the output stood still."])
+            self._add([b"[Server] %d lines were not shown, since the output stood still." % count])
             self._write()
 
-    def _add(self, lines: list[str]) -> None:
+    def _add(self, lines: list[bytes]) -> None:
         if self._output < 0:
             return self._complain("it is closed")
         if len(self._unwritten) > self.LIMIT:
@@ -227,21 +240,24 @@ class Record:
             return None
         if self._typed.edited and not self._unwritten:
             self._unwritten += erase_row()
-        if self._coloured:
-            lines = [coloured(line) for line in lines]
-        self._unwritten += ("\n".join(lines) + "\n").encode(self._encoding, "backslashreplace")
+        block = b"\n".join(lines)
+        if self._coloured or block.translate(None, PRINTABLE_ASCII) != b"\n" * (len(lines) - 1):
+            shown = map(visible, lines)
+            text = "\n".join(map(coloured, shown) if self._coloured else shown)
+            block = text.encode(self._encoding, "backslashreplace")
+        self._unwritten += block + b"\n"
         return None
 
     def _write(self) -> None:
         try:
             while self._unwritten:
                 if not self._may_wait:
-                    size = len(self._unwritten)
-                elif select.select([], [self._output], [], 0)[1]:
-                    size = select.PIPE_BUF  # what a pipe takes without blocking once select() calls it writable
+                    written = os.write(self._output, self._unwritten)
+                elif select.select([], [self._output], [], 0)[1]:  # then a pipe takes so much without blocking:
+                    written = os.write(self._output, self._unwritten[: select.PIPE_BUF])
                 else:
                     return
-                del self._unwritten[: os.write(self._output, self._unwritten[:size])]
+                del self._unwritten[:written]
             self._complained = False
         except BlockingIOError:
             return
@@ -502,7 +518,7 @@ class Service:
         received, self._received = self._received, []
         self.received_bytes = 0
         saved = self._archive is None or self._save(received, self._archive)
-        line, shows, echoes, answers = self.record.line, not self._quiet, self.reply == "echo", self.reply != "none"
+        shows, echoes, answers = not self._quiet, self.reply == "echo", self.reply != "none"
         for peer, messages, answer in received:
             if answer:
                 event, reply = answer
@@ -510,9 +526,7 @@ class Service:
                 peer.send([reply])
                 continue
             if shows:
-                start = f"[{peer.protocol} Server] Received from {peer.name}: "
-                for message in messages:
-                    line(start + visible(message))
+                self.record.messages(peer.heading, messages)
             if not saved:
                 peer.send([NOT_SAVED + ending(message) for message in messages])
             elif echoes:

@@ -289,7 +289,7 @@ class GuardedConnection(Connection):
         proxy = self._host or ""
         self._host = address[0] if address else None
         if address:
-            self.name = show_address(address)
+            self.rename(show_address(address))
             if ipaddress.ip_address(address[0]).is_loopback and not is_own_address(proxy):
                 self._host = None  # that loopback is the proxy's, not this machine's
         if not self.listener.gate.admits(address[0] if address else proxy):
@@ -315,7 +315,7 @@ class GuardedConnection(Connection):
             if not self._is_greeted:
                 tls.do_handshake()
                 self._is_greeted = True
-                self.name += subject(tls)
+                self.rename(self.name + subject(tls))
                 self.listener.admit(self)
             while not ended:
                 text.append(tls.read(RECEIVE_SIZE))

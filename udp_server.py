@@ -52,23 +52,21 @@ IP_PKTINFO: int | None = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "lin
 
 ANCILLARY_SIZE = 64
 
-Ancillary = list[tuple[int, int, bytes]]
-
 
 class UdpPeer(Peer):
     """An address that datagrams come from, and the address of this machine that they were sent to."""
 
-    __slots__ = ("_endpoint", "address", "key", "source", "heard_at", "ending", "why_ignored")
+    __slots__ = ("_endpoint", "address", "key", "source", "heard_at", "tail", "why_ignored")
     protocol = "UDP"
 
-    def __init__(self, endpoint: Endpoint, address: Address, key: Address, source: Ancillary) -> None:
+    def __init__(self, endpoint: Endpoint, address: Address, key: Address) -> None:
         super().__init__(show_address(address))
         self._endpoint = endpoint
         self.address = address
         self.key = key
-        self.source = source
+        self.source: list[tuple[int, int, bytes]] = []
         self.heard_at = 0.0
-        self.ending = b""
+        self.tail = b""
         self.why_ignored = ""
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
@@ -78,7 +76,8 @@ class UdpPeer(Peer):
 
     def tell(self, lines: list[bytes]) -> None:
         """Send lines of others, a datagram each, ended as the peer ended its own last message."""
-        self.send([line + self.ending for line in lines])
+        line_end = ending(self.tail) if self.tail.endswith(b"\n") else b""
+        self.send([line + line_end for line in lines])
 
     def end(self) -> None:
         """Forget the peer."""
@@ -99,6 +98,7 @@ class Endpoint(Transport):
     ) -> None:
         self._service = service
         self._selector = selector
+        self._may_circle = service.reply in ("echo", "relay")
         self._peers: dict[Address, UdpPeer] = {}
         self._unsent: collections.deque[tuple[UdpPeer, bytes]] = collections.deque()
         self._repeats: collections.Counter[tuple[Address, bytes]] = collections.Counter()
@@ -162,41 +162,46 @@ class Endpoint(Transport):
             self._read()
 
     def _read(self) -> None:
-        now = time.monotonic()
         receive = self._receive_with_destination if self._tells_destination else self._receive
+        peers, now = self._peers, time.monotonic()
         for _ in range(DATAGRAMS_AT_ONCE):
             try:
-                data, peer = receive()
+                data, key = receive()
             except BlockingIOError:
                 return
             except OSError:  # Windows tells here that nobody took an earlier reply
                 continue
+            peer = peers.get(key) or self._meet(key)
             if peer is None:
                 continue
             peer.heard_at = now
-            peer.ending = ending(data) if data.endswith(b"\n") else b""
-            why = peer.why_ignored or self._why_ignored(peer, data)
+            peer.tail = data[-2:]
+            why = peer.why_ignored
+            if data.startswith(OWN_REPLIES):
+                why = "a server's reply"
+            elif self._may_circle:
+                why = why or self._why_in_a_circle(peer, data)
             if why:
-                self._peers.pop(peer.key, None)
+                peers.pop(key, None)
                 self._service.show(peer, f"Ignored from {peer.name}, {why}: {visible(data)}")
             else:
                 self._service.receive(peer, [data])
 
-    def _receive(self) -> tuple[bytes, UdpPeer | None]:
-        data, address = self._socket.recvfrom(MAX_DATAGRAM + 1)
-        return data, self._peers.get(address) or self._meet(address, address, [])
+    def _receive(self) -> tuple[bytes, Address]:
+        return self._socket.recvfrom(MAX_DATAGRAM + 1)
 
-    def _receive_with_destination(self) -> tuple[bytes, UdpPeer | None]:
+    def _receive_with_destination(self) -> tuple[bytes, Address]:
         data, ancillary, _, address = self._socket.recvmsg(MAX_DATAGRAM + 1, ANCILLARY_SIZE)
-        key = (*address, *ancillary)
-        return data, self._peers.get(key) or self._meet(address, key, [without_interface(*item) for item in ancillary])
+        return data, (address, *ancillary)
 
-    def _meet(self, address: Address, key: Address, source: Ancillary) -> UdpPeer | None:
+    def _meet(self, key: Address) -> UdpPeer | None:
+        address, *ancillary = key if self._tells_destination else (key,)
         if not self._service.gate.admits(plain_host(address[0])):
             return None
         if len(self._peers) >= MAX_PEERS:
             del self._peers[next(iter(self._peers))]  # whoever has been known longest
-        peer = self._peers[key] = UdpPeer(self, address, key, source)
+        peer = self._peers[key] = UdpPeer(self, address, key)
+        peer.source = [without_interface(*item) for item in ancillary]
         host, port = address[:2]
         if port < PRIVILEGED_PORTS:
             peer.why_ignored = "a port that services answer from"
@@ -204,10 +209,11 @@ class Endpoint(Transport):
             peer.why_ignored = "this server's own address"
         return peer
 
-    def _why_ignored(self, peer: UdpPeer, data: bytes) -> str:
-        """Return why a datagram gets no answer, "" if it does: two servers must not answer each other for ever."""
-        if data.startswith(OWN_REPLIES):
-            return "a server's reply"
+    def _why_in_a_circle(self, peer: UdpPeer, data: bytes) -> str:
+        """Return why a datagram seems to go in a circle between servers that each return what comes; "" if it does not.
+
+        Two servers that only confirm never do: neither answers what begins as a server's reply.
+        """
         if self._service.reply == "relay" and re.match(RELAYED_TWICE, data):
             return "two servers have relayed it"
         if self._service.reply == "echo":

@@ -139,6 +139,10 @@ class FakeRecord:
         self.lines: list[str] = []
         self.line = self.lines.append
 
+    def messages(self, start: bytes, messages: list[bytes]) -> None:
+        """Note messages."""
+        self.lines += [visible(start + message) for message in messages]
+
 
 def service_with(*arguments: str, peers: int = 2, **peer_options: bool) -> tuple[common_server.Service, list[FakePeer]]:
     """Return a service as the command line's `arguments` make it, and its peers."""
