@@ -206,6 +206,20 @@ class TestCase(unittest.TestCase):
         connected.connect((host, port))
         return connected
 
+    def listen(self, port: int = 0) -> socket.socket:
+        """Return a TCP socket that listens, for a server played by the test."""
+        listener = socket.create_server(("127.0.0.1", port))
+        self.addCleanup(listener.close)
+        listener.settimeout(PATIENCE)
+        return listener
+
+    def accept(self, listener: socket.socket) -> socket.socket:
+        """Return the next connection to such a server."""
+        connected, _ = listener.accept()
+        self.addCleanup(connected.close)
+        connected.settimeout(PATIENCE)
+        return connected
+
     def assert_one_line_error(self, process: Process, pattern: str, code: int = 1) -> None:
         """Check that a program ended with `code` after exactly one line on standard error, which matches."""
         self.assertEqual(process.wait(), code, process.errors)

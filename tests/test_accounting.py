@@ -64,20 +64,6 @@ class AccountingTest(TestCase):
             self.assertEqual(one, other, f"in place {place}")
         self.assertEqual(len(found), len(expected))
 
-    def listen(self, port: int = 0) -> socket.socket:
-        """Return a TCP socket that listens."""
-        listener = socket.create_server((HOST, port))
-        self.addCleanup(listener.close)
-        listener.settimeout(PATIENCE)
-        return listener
-
-    def accept(self, listener: socket.socket) -> socket.socket:
-        """Return the next connection."""
-        connected, _ = listener.accept()
-        self.addCleanup(connected.close)
-        connected.settimeout(PATIENCE)
-        return connected
-
     def endpoint(self) -> socket.socket:
         """Return a UDP socket to receive datagrams on."""
         bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -158,22 +158,8 @@ class Unread(TestCase):
 class EndOfInput(TestCase):
     """What a client does when its input ends."""
 
-    def listener(self) -> socket.socket:
-        """Return a socket that listens, for a server played by the test."""
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(listener.close)
-        listener.settimeout(PATIENCE)
-        return listener
-
-    def accept(self, listener: socket.socket) -> socket.socket:
-        """Return the next connection."""
-        connected, _ = listener.accept()
-        self.addCleanup(connected.close)
-        connected.settimeout(PATIENCE)
-        return connected
-
     def test_it_waits_for_what_is_due_then_half_closes_and_reads_until_the_server_closes(self) -> None:
-        listener = self.listener()
+        listener = self.listen()
         client = self.client("tcp_client.py", "127.0.0.1", listener.getsockname()[1])
         client.type("one\ntwo")
         client.end_input()
@@ -192,7 +178,7 @@ class EndOfInput(TestCase):
         self.assertEqual(client.output, "Message received: one\nMessage received: two\nBy the way\nand unfinished")
 
     def test_without_replies_it_half_closes_at_once(self) -> None:
-        listener = self.listener()
+        listener = self.listen()
         client = self.client("tcp_client.py", "127.0.0.1", listener.getsockname()[1], "--no-reply")
         client.type("one\n")
         client.end_input()
@@ -203,7 +189,7 @@ class EndOfInput(TestCase):
         self.assertEqual((client.wait(), client.output, client.errors), (0, "thanks\n", ""))
 
     def test_a_server_that_never_closes_is_left_in_time(self) -> None:
-        listener = self.listener()
+        listener = self.listen()
         client = self.client("tcp_client.py", "127.0.0.1", listener.getsockname()[1], "--timeout", "0.2", "--no-reply")
         client.end_input()
         server = self.accept(listener)

@@ -448,110 +448,115 @@ class Headers(TestCase):
         server.wait_for(r"Disconnected: 127\.0\.0\.1:\d+ \(no valid PROXY header: ")
 
 
-class BehindProxy(TestCase):
-    """Two servers and a proxy, whose configuration is the README's with other ports and paths."""
+class Shared:
+    """What both proxies are tested for; unittest does not look in here."""
 
-    first_line = ""
+    class BehindProxy(TestCase):
+        """Two servers and a proxy, whose configuration is the README's with other ports and paths."""
 
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        first_line = ""
 
-    def command(self, path: Path) -> list[object]:
-        """Return what runs the proxy in the foreground with a configuration file."""
-        raise NotImplementedError
+        def setUp(self) -> None:
+            folder = tempfile.TemporaryDirectory()
+            self.addCleanup(folder.cleanup)
+            self.folder = Path(folder.name)
 
-    def servers(self, *options: object) -> tuple[Server, Server]:
-        """Start two TCP servers, each with an archive."""
-        options = ("--proxy-from", "127.0.0.1", *options)
-        return (
-            self.server("tcp_server.py", *options, "--save", self.folder / "one.db"),
-            self.server("tcp_server.py", *options, "--save", self.folder / "two.db"),
-        )
+        def command(self, path: Path) -> list[object]:
+            """Return what runs the proxy in the foreground with a configuration file."""
+            raise NotImplementedError
 
-    def proxy(self, *servers: Server) -> int:
-        """Start the proxy before two servers of one protocol; return the port that clients connect to."""
-        configuration = readme_block(self.first_line)
-        first, kind = (9000, socket.SOCK_STREAM) if servers[0].protocol == "TCP" else (9010, socket.SOCK_DGRAM)
-        for _ in range(5):  # somebody else may take a free port before the proxy does
-            ports = {9000: free_port(), 9010: free_port(socket.SOCK_DGRAM)}
-            ports.update({first + number: server.port for number, server in enumerate(servers, 1)})
-            path = self.folder / "configuration"
-            path.write_text(with_ports(configuration, ports).replace("/run/", f"{self.folder}/"))
-            proxy = self.start(*self.command(path))
-            self.addCleanup(end_with_its_workers, proxy)
-            wait_until(functools.partial(ended_or_answers, proxy, ports[first], kind), "an answer through the proxy")
-            if proxy.popen.poll() is None:
-                return ports[first]
-        raise AssertionError(f"the proxy did not start: {proxy.errors}")
+        def servers(self, *options: object) -> tuple[Server, Server]:
+            """Start two TCP servers, each with an archive."""
+            options = ("--proxy-from", "127.0.0.1", *options)
+            return (
+                self.server("tcp_server.py", *options, "--save", self.folder / "one.db"),
+                self.server("tcp_server.py", *options, "--save", self.folder / "two.db"),
+            )
 
-    def speak(self, port: int, host: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
-        """Connect from an address of this machine, say so, and check that it is confirmed."""
-        client = socket.socket(socket.AF_INET, kind)
-        self.addCleanup(client.close)
-        client.settimeout(PATIENCE)
-        client.bind((host, 0))
-        client.connect(("127.0.0.1", port))
-        client.sendall(f"this is {host}\n".encode())
-        self.assertEqual(receive_lines(client, 1), [f"Message received: this is {host}".encode()])
-        return client
+        def proxy(self, *servers: Server) -> int:
+            """Start the proxy before two servers of one protocol; return the port that clients connect to."""
+            configuration = readme_block(self.first_line)
+            first, kind = (9000, socket.SOCK_STREAM) if servers[0].protocol == "TCP" else (9010, socket.SOCK_DGRAM)
+            for _ in range(5):  # somebody else may take a free port before the proxy does
+                ports = {9000: free_port(), 9010: free_port(socket.SOCK_DGRAM)}
+                ports.update({first + number: server.port for number, server in enumerate(servers, 1)})
+                path = self.folder / "configuration"
+                path.write_text(with_ports(configuration, ports).replace("/run/", f"{self.folder}/"))
+                proxy = self.start(*self.command(path))
+                self.addCleanup(end_with_its_workers, proxy)
+                wait_until(
+                    functools.partial(ended_or_answers, proxy, ports[first], kind), "an answer through the proxy"
+                )
+                if proxy.popen.poll() is None:
+                    return ports[first]
+            raise AssertionError(f"the proxy did not start: {proxy.errors}")
 
-    def check_that_clients_are_spread_and_known(self) -> None:
-        """Each server gets some of the clients, and knows their own addresses."""
-        servers = self.servers()
-        port = self.proxy(*servers)
-        clients = [self.speak(port, f"127.0.0.{number}") for number in range(2, 8)]
-        for client in clients:
-            host, number = client.getsockname()
-            said = rf"Connected by {host}:{number}\n(?s:.*)Received from {host}:{number}: this is {host}\n"
-            wait_until(functools.partial(is_shown_by_one, servers, said), said)
-        for server in servers:
-            self.assertIn(": this is 127.0.0.", server.output)
+        def speak(self, port: int, host: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+            """Connect from an address of this machine, say so, and check that it is confirmed."""
+            client = socket.socket(socket.AF_INET, kind)
+            self.addCleanup(client.close)
+            client.settimeout(PATIENCE)
+            client.bind((host, 0))
+            client.connect(("127.0.0.1", port))
+            client.sendall(f"this is {host}\n".encode())
+            self.assertEqual(receive_lines(client, 1), [f"Message received: this is {host}".encode()])
+            return client
 
-    def check_that_a_half_close_goes_through(self) -> None:
-        """Say all and half-close, as nc -N does; all replies arrive, and then the end."""
-        port = self.proxy(*self.servers())
-        client = self.connect(port)
-        client.sendall(b"one\ntwo\nthree")
-        client.shutdown(socket.SHUT_WR)
-        self.assertEqual(
-            receive_all(client), b"".join(b"Message received: %s\n" % m for m in (b"one", b"two", b"three"))
-        )
+        def test_clients_are_spread_and_known(self) -> None:
+            """Each server gets some of the clients, and knows their own addresses."""
+            servers = self.servers()
+            port = self.proxy(*servers)
+            clients = [self.speak(port, f"127.0.0.{number}") for number in range(2, 8)]
+            for client in clients:
+                host, number = client.getsockname()
+                said = rf"Connected by {host}:{number}\n(?s:.*)Received from {host}:{number}: this is {host}\n"
+                wait_until(functools.partial(is_shown_by_one, servers, said), said)
+            for server in servers:
+                self.assertIn(": this is 127.0.0.", server.output)
 
-    def check_that_tls_goes_through(self) -> None:
-        """TLS is between client and server; the header stands before it."""
-        servers = self.servers(*certificate())
-        port = self.proxy(*servers)
-        client = self.run_client(
-            "tcp_client.py", "127.0.0.1", port, "--tls", "--tls-ca", certificate()[1], "-m", "hello"
-        )
-        self.assertEqual((client.output, client.wait()), ("Message received: hello\n", 0), client.errors)
+        def test_a_half_close_goes_through(self) -> None:
+            """Say all and half-close, as nc -N does; all replies arrive, and then the end."""
+            port = self.proxy(*self.servers())
+            client = self.connect(port)
+            client.sendall(b"one\ntwo\nthree")
+            client.shutdown(socket.SHUT_WR)
+            self.assertEqual(
+                receive_all(client), b"".join(b"Message received: %s\n" % m for m in (b"one", b"two", b"three"))
+            )
 
-    def check_that_nothing_is_lost_with_a_server(self) -> None:
-        """Kill a server while messages are under way to it; the client comes back, and all are confirmed."""
-        servers = self.servers()
-        port = self.proxy(*servers)
-        texts = [f"message {number}" for number in range(3000)]
-        first, under_way, last = ("".join(f"{text}\n" for text in texts[start::3]) for start in range(3))
-        client = self.client("tcp_client.py", "--reconnect", "--stats", "127.0.0.1", port)
-        client.type(first)
-        client.wait_for("^Message received: message 2997$")
-        killed, other = servers if ": message 0\n" in servers[0].output else servers[::-1]
-        killed.signal(signal.SIGSTOP)
-        client.type(under_way)
-        killed.signal(signal.SIGKILL)
-        client.type(last)
-        client.end_input()
-        self.assertEqual(client.wait(), 0, client.errors)
-        self.assertIn("3000 sent, 3000 confirmed, 0 lost", client.errors)
-        self.assertEqual(set(client.output.splitlines()), {f"Message received: {text}" for text in texts})
-        self.assertIn(": message 1\n", other.output)
-        saved: set[str] = set()
-        for name in ("one.db", "two.db"):
-            with contextlib.closing(sqlite3.connect(self.folder / name)) as archive:
-                saved.update(text for (text,) in archive.execute("SELECT text FROM messages"))
-        self.assertEqual(set(texts) - saved, set())
+        def test_tls_goes_through(self) -> None:
+            """TLS is between client and server; the header stands before it."""
+            servers = self.servers(*certificate())
+            port = self.proxy(*servers)
+            client = self.run_client(
+                "tcp_client.py", "127.0.0.1", port, "--tls", "--tls-ca", certificate()[1], "-m", "hello"
+            )
+            self.assertEqual((client.output, client.wait()), ("Message received: hello\n", 0), client.errors)
+
+        def test_nothing_is_lost_with_a_server(self) -> None:
+            """Kill a server while messages are under way to it; the client comes back, and all are confirmed."""
+            servers = self.servers()
+            port = self.proxy(*servers)
+            texts = [f"message {number}" for number in range(3000)]
+            first, under_way, last = ("".join(f"{text}\n" for text in texts[start::3]) for start in range(3))
+            client = self.client("tcp_client.py", "--reconnect", "--stats", "127.0.0.1", port)
+            client.type(first)
+            client.wait_for("^Message received: message 2997$")
+            killed, other = servers if ": message 0\n" in servers[0].output else servers[::-1]
+            killed.signal(signal.SIGSTOP)
+            client.type(under_way)
+            killed.signal(signal.SIGKILL)
+            client.type(last)
+            client.end_input()
+            self.assertEqual(client.wait(), 0, client.errors)
+            self.assertIn("3000 sent, 3000 confirmed, 0 lost", client.errors)
+            self.assertEqual(set(client.output.splitlines()), {f"Message received: {text}" for text in texts})
+            self.assertIn(": message 1\n", other.output)
+            saved: set[str] = set()
+            for name in ("one.db", "two.db"):
+                with contextlib.closing(sqlite3.connect(self.folder / name)) as archive:
+                    saved.update(text for (text,) in archive.execute("SELECT text FROM messages"))
+            self.assertEqual(set(texts) - saved, set())
 
 
 def is_shown_by_one(servers: tuple[Server, Server], pattern: str) -> bool:
@@ -584,25 +589,13 @@ def ended_or_answers(proxy: Process, port: int, kind: socket.SocketKind) -> bool
 
 @on_linux
 @needs("haproxy")
-class BehindHAProxy(BehindProxy):
+class BehindHAProxy(Shared.BehindProxy):
     """Two servers behind HAProxy, which sends headers of version 2."""
 
     first_line = "# /etc/haproxy/haproxy.cfg"
 
     def command(self, path: Path) -> list[object]:
         return ["haproxy", "-db", "-f", path]
-
-    def test_clients_are_spread_and_known(self) -> None:
-        self.check_that_clients_are_spread_and_known()
-
-    def test_a_half_close_goes_through(self) -> None:
-        self.check_that_a_half_close_goes_through()
-
-    def test_tls_goes_through(self) -> None:
-        self.check_that_tls_goes_through()
-
-    def test_nothing_is_lost_with_a_server(self) -> None:
-        self.check_that_nothing_is_lost_with_a_server()
 
     def test_health_checks_are_taken_for_the_proxy(self) -> None:
         servers = self.servers()
@@ -619,7 +612,7 @@ class BehindHAProxy(BehindProxy):
 
 @on_linux
 @needs("nginx")
-class BehindNginx(BehindProxy):
+class BehindNginx(Shared.BehindProxy):
     """Two servers behind nginx, which sends headers of version 1 over TCP, and none over UDP."""
 
     first_line = "# /etc/nginx/nginx.conf"
@@ -632,18 +625,6 @@ class BehindNginx(BehindProxy):
         module = re.search(r"load_module (\S+);", readme_block(self.first_line))
         if module and not Path(module[1]).exists():
             self.skipTest(f"nginx has no {module[1]}")
-
-    def test_clients_are_spread_and_known(self) -> None:
-        self.check_that_clients_are_spread_and_known()
-
-    def test_a_half_close_goes_through(self) -> None:
-        self.check_that_a_half_close_goes_through()
-
-    def test_tls_goes_through(self) -> None:
-        self.check_that_tls_goes_through()
-
-    def test_nothing_is_lost_with_a_server(self) -> None:
-        self.check_that_nothing_is_lost_with_a_server()
 
     def test_udp_peers_are_spread_and_nobody_is_obeyed(self) -> None:
         servers = self.udp_servers()

@@ -236,21 +236,12 @@ class TlsTestCase(TestCase):
         self.addCleanup(end_group)
         return process
 
-    def listen(self) -> tuple[socket.socket, int]:
-        """Return a listening socket and its port, for a test that is the server itself."""
-        listener = socket.create_server(("127.0.0.1", 0))
-        listener.settimeout(PATIENCE)
-        self.addCleanup(listener.close)
-        return listener, listener.getsockname()[1]
-
-    def accept(self, listener: socket.socket) -> ssl.SSLSocket:
+    def accept_tls(self, listener: socket.socket) -> ssl.SSLSocket:
         """Return the next TLS connection, to which a stream that was cut short is an error."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.options &= ~IGNORES_CUT_STREAMS
         context.load_cert_chain(FOLDER / "server.pem", FOLDER / "server.key")
-        connected, _ = listener.accept()
-        connected.settimeout(PATIENCE)
-        secured = context.wrap_socket(connected, server_side=True, suppress_ragged_eofs=False)
+        secured = context.wrap_socket(self.accept(listener), server_side=True, suppress_ragged_eofs=False)
         self.addCleanup(secured.close)
         return secured
 
@@ -391,9 +382,10 @@ class Conversations(SharedServerTestCase):
         self.assertEqual(receive_lines(inside, 1), [b"Message received: one"])
 
     def test_a_client_shows_all_that_came_before_the_socket_fell_silent(self) -> None:
-        listener, port = self.listen()
+        listener = self.listen()
+        port = listener.getsockname()[1]
         client = self.client("tcp_client.py", "localhost", port, "--tls", *trust("server"), "--no-reply")
-        secured = self.accept(listener)
+        secured = self.accept_tls(listener)
         for number in range(100):
             secured.sendall(b"%d " % number * 4000 + b"\n")
         client.wait_for(r"^(99 ){4000}$")
@@ -407,9 +399,10 @@ class Conversations(SharedServerTestCase):
         self.assert_one_line_error(client, "localhost.*(cut short|reset)")
 
     def test_a_server_that_ends_without_an_end_after_all_replies_is_forgiven(self) -> None:
-        listener, port = self.listen()
+        listener = self.listen()
+        port = listener.getsockname()[1]
         client = self.client("tcp_client.py", "localhost", port, "--tls", *trust("server"))
-        secured = self.accept(listener)
+        secured = self.accept_tls(listener)
         client.type("one\n")
         client.end_input()
         self.assertEqual(secured.recv(100), b"one\n")
@@ -531,7 +524,8 @@ class Failures(TlsTestCase):
         self.client_fails(server.port, *options, pattern=f"localhost port {server.port}.*speak TLS")
 
     def test_tls_spoken_to_a_server_that_answers_otherwise(self) -> None:
-        listener, port = self.listen()
+        listener = self.listen()
+        port = listener.getsockname()[1]
         client = self.client("tcp_client.py", "localhost", port, "--tls", *trust("server"), "-m", "one")
         connected, _ = listener.accept()
         self.addCleanup(connected.close)
@@ -546,13 +540,14 @@ class Failures(TlsTestCase):
         server.wait_for("Refused .*does not speak TLS")
 
     def test_a_server_that_says_nothing(self) -> None:
-        _, port = self.listen()
+        port = self.listen().getsockname()[1]
         self.client_fails(port, "--timeout", "0.5", pattern=f"no TLS handshake with localhost port {port} within 0.5 s")
 
     def test_a_server_that_breaks_off_the_handshake(self) -> None:
         for reset in (False, True):
             with self.subTest(reset=reset):
-                listener, port = self.listen()
+                listener = self.listen()
+                port = listener.getsockname()[1]
                 client = self.client("tcp_client.py", "localhost", port, "--tls", "-m", "one")
                 connected, _ = listener.accept()
                 connected.recv(1 << 16)
