@@ -100,7 +100,8 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= threading.TIMEOUT_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+        limit = f"{threading.TIMEOUT_MAX:.0f}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, up to {limit}")
     return value
 
 
@@ -315,6 +316,7 @@ class LineEditor:
         self._prompt = prompt
         self._asked = threading.Event()
         self._pen = threading.Lock()
+        self._closed = False
         self._reader = 0
         self._redraw_due = False
         self._redraws_itself = self._tells_when_drawn = False
@@ -362,10 +364,14 @@ class LineEditor:
         else:
             with self._pen:
                 typed = readline.get_line_buffer() if readline else ""  # what the kernel edits, nobody can know
-                self._write(erase_row() + (self._prompt + typed).encode(errors="replace"))
+                if self._prompt or typed:
+                    self._write(erase_row() + (self._prompt + typed).encode(errors="replace"))
 
     def close(self) -> None:
         """Leave the terminal as it was."""
+        if self._closed:
+            return
+        self._closed = True
         self._asked.clear()
         if self._pen.acquire(timeout=1.0):  # it takes longer only where the terminal stands still
             self._write(erase_row())

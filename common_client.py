@@ -72,8 +72,8 @@ REFUSED = (TOO_LONG.partition(b"%")[0], NOT_SAVED)
 class Ledger:
     """Which messages were sent, which of them are confirmed, and how long that took."""
 
-    def __init__(self, repeated: int | None = None) -> None:
-        """Expect replies to repeat only the first `repeated` bytes of a message; None: all of it."""
+    def __init__(self, repeated: Callable[[bytes], bytes] = bytes) -> None:
+        """Take a function that returns what replies are sure to repeat of a message: all of it, unless told."""
         self.sent = 0
         self.confirmed = 0
         self.waiting = 0
@@ -96,7 +96,7 @@ class Ledger:
         """Note messages as sent at `now`, in seconds."""
         waiting, repeated = self._waiting, self._repeated
         for number, message in enumerate(messages, self.sent):
-            waiting.setdefault(message[:repeated], []).append((number, message, now, now, 0))
+            waiting.setdefault(repeated(message), []).append((number, message, now, now, 0))
         self.sent += len(messages)
         self.waiting += len(messages)
         self.waiting_bytes += sum(map(len, messages))
@@ -109,12 +109,13 @@ class Ledger:
         """
         waiting, repeated, confirmed = self._waiting, self._repeated, []
         for reply in replies:
-            text = reply[:repeated]
+            text = repeated(reply)
             equal = waiting.get(text)  # those whose echo it is
             if reply.startswith(CONFIRMATION):
-                confirmable = waiting.get(reply[len(CONFIRMATION) :])
+                confirmed_text = repeated(reply[len(CONFIRMATION) :])
+                confirmable = waiting.get(confirmed_text)
                 if confirmable and not (equal and equal[0] < confirmable[0]):
-                    text, equal = reply[len(CONFIRMATION) :], confirmable
+                    text, equal = confirmed_text, confirmable
             if equal:
                 confirmed.append(equal.pop(0))
                 if not equal:
@@ -136,11 +137,13 @@ class Ledger:
         """Return when a reply was first to be expected of those missing, in seconds; infinity if none is missing."""
         return min((equal[0][3] for equal in self._waiting.values()), default=float("inf"))
 
-    def send_again(self) -> list[bytes]:
-        """Return the waiting messages that the server takes, in the order in which they were sent.
+    def send_again(self, now: float) -> list[bytes]:
+        """Return the waiting messages that the server takes, in the order in which they were sent, to be sent at `now`.
 
         They are for another connection; the last one was closed after a message that was too long.
         """
+        for equal in self._waiting.values():
+            equal[:] = [(number, message, now, now, tries) for number, message, _, _, tries in equal]
         waiting = [message for _, message, *_ in sorted(itertools.chain(*self._waiting.values()))]
         again = [message for message in waiting if len(message) <= self._longest_taken]
         self._refused = len(waiting) - len(again)
@@ -160,7 +163,7 @@ class Ledger:
         """Stop waiting for what was last sent before `before`; return it."""
         late = sorted(sent for equal in self._waiting.values() for sent in equal if sent[3] <= before)
         for sent in late:
-            text = sent[1][: self._repeated]
+            text = self._repeated(sent[1])
             self._waiting[text].remove(sent)
             if not self._waiting[text]:
                 del self._waiting[text]
@@ -449,7 +452,7 @@ class Session:
         channel.told_goodbye = channel.told_goodbye or SHUTTING_DOWN in replies
         self._show(channel, data, replies)
         if channel.exiting and any(reply.startswith(NOT_OBEYED.partition(b"%")[0]) for reply in replies):
-            self._failed = True
+            self._problems.append(f"{channel.peer} does not obey 'exit'")
             self._word = b""
             self._closing = channel.exiting = False
         if channel.ended and not self._closing:
@@ -488,12 +491,14 @@ class Session:
         channels = [channel for channel in self._channels if not channel.ended]
         if not channels and not self._closing:
             self._say("The server has shut down.")
-            self._failed = self._failed or self._is_unfinished()
+            if self._is_unfinished():
+                self._problems.append(f"{self._peers()} shut down before the end of the input")
         if not channels or self._stuck:
             return True
         if self._word and any(channel.down for channel in channels):
             if self._interactive and all(channel.down for channel in channels):
-                self._failed = self._failed or self._word == EXIT
+                if self._word == EXIT:
+                    self._problems.append(f"'exit' was not sent: there is no connection to {self._peers()}")
                 return True
             if self._word == EXIT:
                 return False
@@ -582,6 +587,9 @@ class Session:
         self._lost += len(messages)
         self._lost_names += [visible(message[:80]) for message in messages[: NAMED - len(self._lost_names)]]
 
+    def _peers(self) -> str:
+        return " or ".join(channel.peer for channel in self._channels)
+
     def _account(self) -> None:
         """Leave the terminal as it was, and tell what became of the messages."""
         self._typed.close()
@@ -592,8 +600,10 @@ class Session:
         if self._lost:
             more = f", and {self._lost - NAMED} more" if self._lost > NAMED else ""
             count = "1 message was" if self._lost == 1 else f"{self._lost} messages were"
-            peers = " or ".join(channel.peer for channel in self._channels)
-            self._problems.append(f"{count} not confirmed by {peers}: {', '.join(self._lost_names)}{more}")
+            self._problems.append(f"{count} not confirmed by {self._peers()}: {', '.join(self._lost_names)}{more}")
+        if self._lines or self._typed.read():
+            rest = f"what comes after '{self._word.decode()}'" if self._word else "the rest of the input"
+            self._problems.append(f"{rest} was not sent")
         if self._problems:
             report("; ".join(self._problems))
         if self._interactive or self._stats:

@@ -340,15 +340,16 @@ class Archive:
     PATIENCE, IMPATIENCE = 500, 50
     """Milliseconds to wait for another program that writes to the file; and after a failure, until it is over."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, record: Record) -> None:
         """Open the file, or make it. Raises Failure, and leaves the file as it is, if it is something else."""
         import sqlite3  # takes longer to load than all the rest
 
         self._sqlite = sqlite3
+        self._record = record
         self._path = os.path.abspath(path)  # SQLite takes names such as :memory: for something else
         self._failing = False
         self._database: sqlite3.Connection | None = None
-        self._identity: os.stat_result
+        self._identity: os.stat_result | None = None
         try:
             self._open()
         except (OSError, sqlite3.Error) as error:
@@ -387,33 +388,53 @@ class Archive:
         if failing != self._failing:
             self._failing = failing
             if self._database:
-                self._database.execute(f"PRAGMA busy_timeout = {self.IMPATIENCE if failing else self.PATIENCE}")
+                self._database.execute(f"PRAGMA busy_timeout = {self._patience()}")
 
     def _open(self) -> sqlite3.Connection:
         """Return the database; open it again if the file was moved or deleted, since SQLite would not notice."""
-        if self._database:
+        if self._database and self._identity:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(self._path), self._identity):
                     return self._database
             with contextlib.suppress(self._sqlite.Error):  # what is confirmed goes where the file went, not its -wal
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self.close()
-        self._identity = make_private_file(self._path)
+        was_there = os.access(self._path, os.F_OK)
+        identity = make_private_file(self._path)
         database = self._sqlite.connect(self._path, timeout=0, isolation_level=None)
         try:
-            database.execute(f"PRAGMA busy_timeout = {self.IMPATIENCE if self._failing else self.PATIENCE}")
+            database.execute(f"PRAGMA busy_timeout = {self._patience()}")
             schema = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
             if schema and ("messages", f"CREATE TABLE messages({self.COLUMNS})") not in schema:
                 raise self._sqlite.DatabaseError("it is a database of something else")
-            if database.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-                raise self._sqlite.DatabaseError("its file system does not allow SQLite's WAL mode")
+            self._enter_wal_mode(database)
             database.execute("PRAGMA synchronous = FULL")
             database.execute(f"CREATE TABLE IF NOT EXISTS messages({self.COLUMNS})")
         except BaseException:
             database.close()
             raise
-        self._database = database
+        if self._identity and not (was_there and os.path.samestat(identity, self._identity)):
+            path = visible(self._path)
+            self._record.line(f"[Server] {path} was moved or deleted. Messages go to another file of that name.")
+        self._database, self._identity = database, identity
         return database
+
+    def _enter_wal_mode(self, database: sqlite3.Connection) -> None:
+        """Wait for other programs that do the same; SQLite itself does not (sqlite.org/c3ref/busy_handler.html)."""
+        deadline = time.monotonic() + self._patience() / 1000
+        while True:
+            try:
+                mode = database.execute("PRAGMA journal_mode = WAL").fetchone()
+                break
+            except self._sqlite.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(RETRY)
+        if mode != ("wal",):
+            raise self._sqlite.DatabaseError("its file system does not allow SQLite's WAL mode")
+
+    def _patience(self) -> int:
+        return self.IMPATIENCE if self._failing else self.PATIENCE
 
 
 def make_private_file(path: str) -> os.stat_result:
@@ -511,6 +532,8 @@ class Service:
             return
         if self._archive:
             self._typed.append((self.transports[0].protocol.lower(), "sent", "*", line))
+        if not any(list(transport.peers()) for transport in self.transports):
+            self.record.line("[Server] Nobody is there to read that.")
         self._tell_all([line])
 
     def finish_pass(self) -> None:
@@ -533,8 +556,9 @@ class Service:
                 peer.send(messages)
             elif answers:
                 peer.send(messages, CONFIRMATION)
-        if self.reply == "relay" and saved and received:
-            self._relay([(peer, messages) for peer, messages, answer in received if not answer])
+        said = [(peer, messages) for peer, messages, answer in received if not answer]
+        if self.reply == "relay" and saved and said:
+            self._relay(said)
         for peer in self._leaving:
             peer.end()
         self._leaving.clear()
@@ -649,6 +673,9 @@ class Loop:
         lines = self._typed.read()
         if lines is None:
             self._selector.unregister(self._typed.socket)
+            if self._typed.typed:
+                self._typed.close()
+                self._service.record.line("[Server] End of input. Serving goes on; Ctrl-C stops it.")
             return
         for line in lines:
             self._service.type_line(line)
@@ -664,8 +691,9 @@ def serve(
 ) -> int:
     """Run a server with the transports that `open_transports` opens, until it is told to stop; return the exit code."""
     typed = TypedLines()
-    archive = Archive(options.save) if options.save is not None else None
-    service = Service(options, Record(typed), archive)
+    record = Record(typed)
+    archive = Archive(options.save, record) if options.save is not None else None
+    service = Service(options, record, archive)
     with selectors.DefaultSelector() as selector:
         try:
             loop = Loop(service, selector, typed)
@@ -679,8 +707,8 @@ def serve(
             service.gate.tick(float("inf"))
             if archive:
                 archive.close()
-            service.record.flush()
+            record.flush()
             typed.close()
-        service.record.line("[Server] All services stopped.")
-        service.record.flush()
+        record.line("[Server] All services stopped.")
+        record.flush()
     return 0

@@ -77,7 +77,7 @@ class Stream(Channel):
         self.down = self.told_goodbye = False
         self._unsent.clear()
         self._unfinished = b""
-        again = self.ledger.send_again()
+        again = self.ledger.send_again(self.active_at)
         if again:
             self.send(again)
 
@@ -248,7 +248,11 @@ def connect(host: str, port: int, timeout: float) -> tuple[socket.socket, str]:
     Raises Broken.
     """
     problems = []
-    for family, address in resolve(host, port, socket.SOCK_STREAM):
+    try:
+        addresses = resolve(host, port, socket.SOCK_STREAM)
+    except Failure as failure:
+        raise Broken(str(failure)) from failure
+    for family, address in addresses:
         connecting = socket.socket(family, socket.SOCK_STREAM)
         try:
             connecting.settimeout(timeout)

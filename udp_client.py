@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import errno
 import socket
+import time
 
 from common import (
     CONFIRMATION,
@@ -43,7 +44,7 @@ class Datagrams(Channel):
         self._unsent: collections.deque[bytes] = collections.deque()
         self._heard = False
         connected, peer = self._connect_next()
-        super().__init__(connected, peer, Ledger(MAX_DATAGRAM - len(CONFIRMATION)))
+        super().__init__(connected, peer, Ledger(repeated))
         self.retries = retries
 
     def send(self, messages: list[bytes]) -> None:
@@ -72,15 +73,14 @@ class Datagrams(Channel):
         try:
             while len(replies) < DATAGRAMS_AT_ONCE and not self.ended:
                 replies.append(self.socket.recv(MAX_DATAGRAM))
-                self.ended = without_ending(replies[-1]) == SHUTTING_DOWN
+                self.ended = self.told_goodbye = without_ending(replies[-1]) == SHUTTING_DOWN
         except BlockingIOError:
             pass
         except OSError as error:
             if not replies:
                 self._try_next(error)
         self._heard = self._heard or bool(replies)
-        texts = [without_ending(reply) for reply in replies]
-        return b"".join([reply if reply.endswith(b"\n") else reply + b"\n" for reply in replies]), texts
+        return b"".join([reply if reply.endswith(b"\n") else reply + b"\n" for reply in replies]), replies
 
     def finish(self) -> None:
         """End: UDP knows no half-close, and nothing more is due."""
@@ -114,8 +114,13 @@ class Datagrams(Channel):
             raise Failure(f"no server at {self.peer}: {why}") from error
         self.socket.close()
         self.socket, self.peer = self._connect_next()
-        self._unsent = collections.deque(self.ledger.send_again())
+        self._unsent = collections.deque(self.ledger.send_again(time.monotonic()))
         self.flush()
+
+
+def repeated(message: bytes) -> bytes:
+    """Return what a confirmation has room for, without its line ending, which servers may change."""
+    return without_ending(message[: MAX_DATAGRAM - len(CONFIRMATION)])
 
 
 def main() -> int:

@@ -280,6 +280,52 @@ class Summaries(AccountingTest):
                 self.assertIn(f"{said}\n", client.errors)
                 self.assertEqual((client.errors.count("\n"), client.output), (1, ""))
 
+    def test_lines_of_another_system(self) -> None:
+        """Over UDP, too, the confirmation of a line that ends in CRLF is known for what it is."""
+        server = self.server("tcp_server.py", "--udp-port", 0)
+        for script, port in (("tcp_client.py", server.port), ("udp_client.py", server.udp_port)):
+            client = self.run_client(script, HOST, port, "--stats", typed="one\r\n\r\ntwo\r\n")
+            self.assert_all_confirmed(client, 3)
+
+    def test_what_was_never_sent(self) -> None:
+        """Lines that come after a word, or after the end of the server, are not left out in silence."""
+        server = self.server("tcp_server.py", "--udp-port", 0)
+        for script, port in (("tcp_client.py", server.port), ("udp_client.py", server.udp_port)):
+            client = self.run_client(script, HOST, port, typed="one\nterminate\ntwo\n")
+            self.assert_one_line_error(client, "what comes after 'terminate' was not sent$")
+            self.assertEqual(client.output, "Message received: one\n")
+        listener = self.listen()
+        client = self.client("tcp_client.py", HOST, listener.getsockname()[1])
+        feeder = threading.Thread(target=feed, args=(client, "xy\n" * 100_000))
+        feeder.start()
+        connected = self.accept(listener)
+        self.assertEqual(len(receive_lines(connected, 16384)), 16384)
+        connected.close()
+        self.assertEqual(client.wait(), 1)
+        feeder.join()
+        self.assertRegex(
+            client.errors, r"16384 messages were not confirmed by .*; the rest of the input was not sent\n\Z"
+        )
+        client = self.run_client("tcp_client.py", HOST, server.port, "-m", "exit", "-m", "two")
+        self.assert_one_line_error(client, "what comes after 'exit' was not sent$")
+
+    def test_a_server_that_ends_before_the_input(self) -> None:
+        server = self.server("tcp_server.py")
+        client = self.client("tcp_client.py", HOST, server.port)
+        client.type("one\n")
+        client.wait_for("one$")
+        server.type("exit\n")
+        self.assertEqual(client.wait(), 1)
+        error = f"tcp_client.py: error: {HOST}:{server.port} shut down before the end of the input\n"
+        self.assertEqual(client.errors, error)
+
+    def test_an_exit_that_is_not_obeyed(self) -> None:
+        server = self.server("tcp_server.py", "--udp-port", 0, "--exit-from", "nobody")
+        for script, port in (("tcp_client.py", server.port), ("udp_client.py", server.udp_port)):
+            client = self.run_client(script, HOST, port, "-m", "exit", "-m", "two")
+            self.assert_one_line_error(client, f"{HOST}:{port} does not obey 'exit'$")
+            self.assertIn("Message received: two\n", client.output)
+
     def test_long_messages_are_named_in_short(self) -> None:
         port = self.endpoint().getsockname()[1]
         client = self.run_client("udp_client.py", HOST, port, "--timeout", 0.2, typed=b"long " * 12000 + b"\n")
@@ -548,6 +594,11 @@ class Reconnecting(AccountingTest):
         self.assertEqual(receive_lines(second, 1), [b"two"])
         second.sendall(b"Message received: two\n")
         self.assert_all_confirmed(client, 2)
+
+    def test_a_name_that_is_not_known_yet(self) -> None:
+        client = self.client("tcp_client.py", "nobody.invalid", self.port, "--reconnect")
+        self.wait_until_down(client)
+        self.assertRegex(client.errors, r"\Atcp_client\.py: error: cannot find host nobody\.invalid: .*\n\Z")
 
     def test_a_server_that_turns_everybody_away(self) -> None:
         """The client comes back less and less often, since connecting alone is no success."""

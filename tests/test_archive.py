@@ -346,7 +346,7 @@ class Confirmations(ArchiveTest):
 
         sqlite3_connect = sqlite3.connect
         with mock.patch("sqlite3.connect", connect):
-            archive = common_server.Archive(str(self.file))
+            archive = common_server.Archive(str(self.file), mock.Mock())
         self.addCleanup(archive.close)
         self.assertEqual(opened[0].execute("PRAGMA synchronous").fetchone(), (2,))
         self.assertEqual(opened[0].execute("PRAGMA journal_mode").fetchone(), ("wal",))
@@ -434,6 +434,16 @@ class Loads(ArchiveTest):
             texts = self.texts()
             self.assertEqual(confirmed.difference(texts), set())
             self.assertEqual(len(texts), len(set(texts)))
+
+    def test_another_server_is_about_to_make_the_file(self) -> None:
+        """SQLite does not wait for it when both enter WAL mode."""
+        with self.opened() as other:
+            other.execute("BEGIN IMMEDIATE")
+            with mock.patch("time.sleep", lambda _: other.execute("COMMIT")):
+                archive = common_server.Archive(str(self.file), mock.Mock())
+            self.addCleanup(archive.close)
+            self.assertTrue(archive.save([("tcp", "received", "peer", b"one")]))
+        self.assertEqual(self.texts(), ["one"])
 
     def test_several_servers_share_a_file(self) -> None:
         """They take turns, and start at the same time, when none of them has made it yet."""
@@ -564,6 +574,7 @@ class Failures(ArchiveTest):
                 self.assert_complaints(server, 1)
                 before = ["before"] if how == "comes back" else []
                 self.assertEqual(self.texts(folder / "m.db"), [*before, "after", "again"])
+                self.assertEqual("was moved or deleted" in server.output, how == "is made anew")
                 self.assert_sound(folder / "m.db")
                 server.close()
                 shutil.rmtree(folder)
@@ -598,6 +609,11 @@ class Failures(ArchiveTest):
         self.assert_confirmed(connected, "new")
         self.assertEqual(self.texts(), ["new"])
         self.assertEqual(self.texts(self.folder / "old.db"), ["old"])
+        self.file.unlink()
+        self.assert_confirmed(connected, "newest")
+        self.assertEqual(self.texts(), ["newest"])
+        told = rf"\[Server\] {self.file} was moved or deleted\. Messages go to another file of that name\.$"
+        server.wait_for(rf"(?s){told}.*{told}")
         self.assertEqual(server.errors, "")
 
     def test_something_else_takes_its_place(self) -> None:

@@ -356,6 +356,14 @@ class Room(TestCase):
                 expected = b"Message received: " if member is speaker else name.encode() + b": "
                 self.assertEqual(receive_lines(member, 1), [expected + text])
 
+    def test_the_end_of_a_room(self) -> None:
+        """Everybody reads one line, the same."""
+        members = [self.enter("TCP")[0] for _ in range(2)]
+        self.assertEqual(receive_lines(members[0], 1)[0].partition(b": ")[2], b"hello")
+        members[0].sendall(b"exit\n")
+        for member in members:
+            self.assertEqual(receive_all(member), b"Server shutting down...\n")
+
     def test_clients_in_a_room(self) -> None:
         first = self.client("tcp_client.py", "127.0.0.1", self.room.port)
         second = self.client("udp_client.py", "127.0.0.1", self.room.udp_port)

@@ -12,6 +12,7 @@ from support import Server, TestCase, receive_all, receive_lines
 import common
 import common_client
 import common_server
+import udp_client
 from common import CONFIRMATION, SHUTTING_DOWN, split_lines, visible, without_ending
 
 
@@ -107,6 +108,7 @@ class FakePeer(common_server.Peer):
         self.events += [start + reply for reply in replies]
 
     def tell(self, lines: list[bytes]) -> None:
+        assert lines, "a transport would send an empty line"
         self.events += [("told", line) for line in lines]
 
     def end(self) -> None:
@@ -303,6 +305,9 @@ class Decisions(unittest.TestCase):
         service.receive(peer, [b"exit", b"far too long", b"terminate"])
         service.finish_pass()
         self.assertEqual(other.events, [])
+        service.receive(other, [b"exit"])
+        service.finish_pass()
+        self.assertEqual(peer.events[-1], "end")
 
     def test_what_is_shown_can_not_be_forged(self) -> None:
         service, (peer, _) = service_with()
@@ -368,12 +373,29 @@ class Accounts(unittest.TestCase):
         self.assertEqual((ledger.confirmed, ledger.waiting), (0, 1), "it counts as lost")
 
     def test_a_confirmation_cut_to_the_size_of_a_datagram(self) -> None:
-        repeated = common.MAX_DATAGRAM - len(CONFIRMATION)
-        ledger = common_client.Ledger(repeated)
-        longest = bytes(common.MAX_DATAGRAM)
-        ledger.add([longest], 0.0)
-        ledger.take([(CONFIRMATION + longest)[: common.MAX_DATAGRAM]], 1.0)
-        self.assertEqual((ledger.confirmed, ledger.waiting), (1, 0))
+        for size in range(common.MAX_DATAGRAM - len(CONFIRMATION) - 2, common.MAX_DATAGRAM - len(CONFIRMATION) + 3):
+            for line_end in (b"", b"\r", b"\n", b"\r\n"):
+                ledger = common_client.Ledger(udp_client.repeated)
+                message = bytes(size - len(line_end)) + line_end
+                ledger.add([message], 0.0)
+                ledger.take([(CONFIRMATION + message)[: common.MAX_DATAGRAM]], 1.0)
+                self.assertEqual((ledger.confirmed, ledger.waiting), (1, 0), (size, line_end))
+
+    def test_a_datagram_and_its_reply_may_end_otherwise(self) -> None:
+        for message in (b"a", b"a\r", b"a\n", b"a\r\n"):
+            for reply in (b"a", b"a\n", b"a\r\n"):
+                for start in (b"", CONFIRMATION):
+                    ledger = common_client.Ledger(udp_client.repeated)
+                    ledger.add([message], 0.0)
+                    ledger.take([start + reply], 1.0)
+                    self.assertEqual(ledger.confirmed, 1, (message, start + reply))
+
+    def test_round_trips_begin_again_on_another_connection(self) -> None:
+        ledger = common_client.Ledger()
+        ledger.add([b"a"], 1.0)
+        self.assertEqual(ledger.send_again(5.0), [b"a"])
+        ledger.take([CONFIRMATION + b"a"], 5.5)
+        self.assertEqual((ledger.shortest_time, ledger.longest_time), (0.5, 0.5))
 
     def test_the_summary(self) -> None:
         ledgers = [common_client.Ledger(), common_client.Ledger()]

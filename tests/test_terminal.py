@@ -583,13 +583,15 @@ class Shared:
             self.assertEqual(terminal.popen.wait(PATIENCE), 0)
 
         def test_end_of_input(self) -> None:
-            """After Ctrl-D the server goes on, and the terminal is as it was when it ends."""
+            """After Ctrl-D the server says so and goes on, and the terminal is as it was at once."""
             terminal, client = self.conversation()
             terminal.type(CTRL_D)
+            terminal.expect("[Server] End of input. Serving goes on; Ctrl-C stops it.", "", column=0)
+            self.assert_left_alone(terminal)
             client.sendall(b"one\n")
             self.assertEqual(client.recv(100), b"Message received: one\n")
             terminal.expect(self.record(client, "one"), "", column=0)
-            terminal.popen.terminate()
+            terminal.type(CTRL_C)
             client.close()
             self.assertEqual(terminal.wait(), 0)
             self.assert_left_alone(terminal)
