@@ -209,7 +209,8 @@ class EndOfInput(TestCase):
 
     def test_words_end_the_input(self) -> None:
         server = self.server("tcp_server.py")
-        client = self.run_client("tcp_client.py", "127.0.0.1", server.port, typed="one\n terminate \ntwo\n")
+        client = self.client("tcp_client.py", "127.0.0.1", server.port)
+        client.type("one\n terminate \n")
         self.assertEqual((client.wait(), client.output, client.errors), (0, "Message received: one\n", ""))
 
     def test_replies_come_while_the_input_stays_open(self) -> None:

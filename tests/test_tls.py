@@ -692,6 +692,7 @@ class Strangers(SharedServerTestCase):
         halfway = HandmadeTls(self.connect(server.port))
         halfway.socket.sendall(halfway.hello()[:100])
         secured = self.tls_connect(server.port)
+        server.wait_for(f"Connected by {name_of(secured)}")  # it knows later than the client that the handshake is done
         server.signal(signal.SIGTERM)
         self.assertEqual(receive_all(secured), b"Server shutting down...\n")
         secured.close()
