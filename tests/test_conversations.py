@@ -117,6 +117,17 @@ class TwoPeople(TestCase):
         clients[0].type("still talking\n")
         clients[0].wait_for("^Message received: still talking$")
 
+    def test_a_typed_line_that_nobody_reads(self) -> None:
+        server = self.server("tcp_server.py", "--udp-port", 0)
+        server.type("Hello?\n")
+        server.wait_for(r"^\[Server\] Nobody is there to read that\.$")
+        peer = self.datagrams(server.udp_port)
+        peer.send(b"Hello!")
+        self.assertEqual(peer.recv(100), b"Message received: Hello!")
+        server.type("So there.\n")
+        self.assertEqual(peer.recv(100), b"So there.")
+        self.assertEqual(server.output.count("Nobody"), 1)
+
     def test_a_typed_line_goes_to_udp_peers_with_the_ending_they_use(self) -> None:
         server = self.server("udp_server.py")
         for sent, expected in ((b"a\n", b"typed\n"), (b"a\r\n", b"typed\r\n"), (b"a", b"typed")):
