@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import functools
 import os
+import select
 import signal
 import socket
 import sys
@@ -263,6 +264,10 @@ class TypedLines:
             lines, self._unfinished = [bytes(self._unfinished)], b""
         return lines
 
+    def left(self) -> bool:
+        """Tell whether there is more, whole lines or not, than read() has returned."""
+        return bool(self.read() or self._unfinished)
+
     def ask(self) -> None:
         """Prompt for the next line, where a person types. Wanted once at the start and once for each line."""
         if self._editor:
@@ -373,7 +378,7 @@ class LineEditor:
             return
         self._closed = True
         self._asked.clear()
-        if self._pen.acquire(timeout=1.0):  # it takes longer only where the terminal stands still
+        if self._pen.acquire(timeout=1.0) and takes_output():  # neither comes where the terminal stands still
             self._write(erase_row())
         with contextlib.suppress(*TERMINAL_GONE):
             if termios and not in_background():
@@ -448,6 +453,11 @@ def erase_row() -> bytes:
     import shutil  # few terminals need it, and start faster without
 
     return b"\r%*s\r" % (shutil.get_terminal_size().columns - 1, b"")
+
+
+def takes_output() -> bool:
+    """Tell whether standard output takes something at once, as far as the system can tell."""
+    return os.name != "posix" or bool(select.select([], [1], [], 0)[1])
 
 
 def in_background(descriptor: int = 0) -> bool:

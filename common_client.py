@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import functools
 import itertools
 import os
 import select
@@ -31,6 +32,7 @@ from common import (
     TERMINATE,
     TOO_LONG,
     WORDS,
+    Address,
     Failure,
     Parser,
     TypedLines,
@@ -41,6 +43,7 @@ from common import (
     paint,
     reason,
     report,
+    resolve,
     seconds,
     visible,
     whole_number,
@@ -193,6 +196,14 @@ def summary(ledgers: list[Ledger], no_reply: bool) -> str:
 
 class Broken(Failure):
     """There is no connection, or no longer; another attempt may succeed."""
+
+
+def find(host: str, port: int, kind: socket.SocketKind) -> list[tuple[socket.AddressFamily, Address]]:
+    """Return the addresses of a server, as resolve() does. Raises Broken, since its name may be known later."""
+    try:
+        return resolve(host, port, kind)
+    except Failure as failure:
+        raise Broken(str(failure)) from failure
 
 
 class Channel:
@@ -388,7 +399,9 @@ class Session:
         for channel in self._channels:
             self._watch(channel)
             wait = min(wait, (channel.backoff.at if channel.down else self._late_at(channel)) - now)
-        for key, events in self._selector.select(max(wait, 0)):
+        ready = self._selector.select(max(wait, 0))
+        now = time.monotonic()  # before anything is shown: who reads that may be slow, and the server not late
+        for key, events in ready:
             if key.data is None:
                 self._take_typed()
                 continue
@@ -397,12 +410,11 @@ class Session:
             if events & selectors.EVENT_READ:
                 self._survive(key.data, self._receive)
         self._send_lines()
-        now = time.monotonic()
         for channel in self._channels:
             if channel.down and now >= channel.backoff.at:
                 self._survive(channel, self._reopen)
             elif now >= self._late_at(channel):
-                self._survive(channel, self._give_up_late)
+                self._survive(channel, functools.partial(self._give_up_late, now=now))
 
     def _take_typed(self) -> None:
         lines = self._typed.read()
@@ -413,6 +425,8 @@ class Session:
 
     def _send_lines(self) -> None:
         """Send typed lines as far as there is room for more unanswered messages; then ask for more."""
+        if all(channel.ended for channel in self._channels):
+            return
         while self._lines and not self._word:
             channel = self._choose()
             room = (0 if channel.unsent() else channel.window) if self._no_reply else channel.room()
@@ -454,7 +468,9 @@ class Session:
         if channel.exiting and any(reply.startswith(NOT_OBEYED.partition(b"%")[0]) for reply in replies):
             self._problems.append(f"{channel.peer} does not obey 'exit'")
             self._word = b""
-            self._closing = channel.exiting = False
+            self._closing = False
+            for refused in self._channels:
+                refused.exiting = False
         if channel.ended and not self._closing:
             if not channel.told_goodbye:
                 raise Broken(f"connection closed by {channel.peer}")
@@ -468,7 +484,7 @@ class Session:
         except Broken as broken:
             if self._closing:
                 channel.ended = True
-                self._problems += [str(broken)] if channel.exiting else []
+                self._problems += [str(broken)] if channel.exiting or self._no_reply else []
                 return
             if not channel.reconnects:
                 raise
@@ -480,7 +496,8 @@ class Session:
 
     def _reopen(self, channel: Channel) -> None:
         channel.reopen()
-        self._say(f"Connected to {channel.peer}.")
+        if not channel.loses:
+            self._say(f"Connected to {channel.peer}.")
 
     def _is_unfinished(self) -> bool:
         """Tell whether there is more input to send."""
@@ -495,18 +512,24 @@ class Session:
                 self._problems.append(f"{self._peers()} shut down before the end of the input")
         if not channels or self._stuck:
             return True
-        if self._word and any(channel.down for channel in channels):
-            if self._interactive and all(channel.down for channel in channels):
-                if self._word == EXIT:
-                    self._problems.append(f"'exit' was not sent: there is no connection to {self._peers()}")
-                return True
-            if self._word == EXIT:
-                return False
+        if self._word and self._interactive:
+            channels = self._leave_broken(channels)
+        elif self._word == EXIT and any(channel.down for channel in channels):
+            return False
         if any(channel.unsent() or (channel.ledger.due and not self._no_reply) for channel in channels):
             return False
         if not self._closing and self._close(channels):
             return True
         return self._closing and self._word == TERMINATE and not any(channel.unsent() for channel in channels)
+
+    def _leave_broken(self, channels: list[Channel]) -> list[Channel]:
+        """End the channels without a connection, since a person who leaves does not wait for it; return the others."""
+        for channel in channels:
+            if channel.down:
+                channel.ended = True
+                if self._word == EXIT:
+                    self._problems.append(f"'exit' was not sent to {channel.peer}: there is no connection")
+        return [channel for channel in channels if not channel.ended]
 
     def _close(self, channels: list[Channel]) -> bool:
         """Tell the server that the conversation is over, if it is; tell whether nothing more is to be done."""
@@ -517,6 +540,7 @@ class Session:
             return True
         for channel in channels if self._closing else ():
             channel.exiting = self._word == EXIT
+            channel.active_at = time.monotonic()
             if self._word:
                 channel.send([self._word])
             else:
@@ -564,13 +588,12 @@ class Session:
         due = self._closing or (channel.ledger.due and not self._no_reply)
         return channel.active_at + self._timeout if due else float("inf")
 
-    def _give_up_late(self, channel: Channel) -> None:
-        """Send again what is late, or stop waiting for it: a message is lost, or the server is stuck."""
-        now = time.monotonic()
+    def _give_up_late(self, channel: Channel, now: float) -> None:
+        """Send again what is late by `now`, or stop waiting for it: a message is lost, or the server is stuck."""
         late = f"no reply from {channel.peer} within {self._timeout:g} s"
         if channel.exiting:
             raise Failure(f"no answer to 'exit' from {channel.peer} within {self._timeout:g} s")
-        if channel.reconnects:
+        if channel.reconnects and not channel.loses:
             raise Broken(late)
         if channel.loses:
             again = channel.ledger.retry(now - self._timeout, now, channel.retries)
@@ -601,7 +624,7 @@ class Session:
             more = f", and {self._lost - NAMED} more" if self._lost > NAMED else ""
             count = "1 message was" if self._lost == 1 else f"{self._lost} messages were"
             self._problems.append(f"{count} not confirmed by {self._peers()}: {', '.join(self._lost_names)}{more}")
-        if self._lines or self._typed.read():
+        if self._lines or self._typed.left():
             rest = f"what comes after '{self._word.decode()}'" if self._word else "the rest of the input"
             self._problems.append(f"{rest} was not sent")
         if self._problems:

@@ -51,6 +51,11 @@ from common import (
     without_ending,
 )
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable
@@ -350,6 +355,7 @@ class Archive:
         self._failing = False
         self._database: sqlite3.Connection | None = None
         self._identity: os.stat_result | None = None
+        self._log: os.stat_result
         try:
             self._open()
         except (OSError, sqlite3.Error) as error:
@@ -381,8 +387,8 @@ class Archive:
     def close(self) -> None:
         """Close the file."""
         if self._database:
-            self._database.close()
-            self._database = None
+            with contextlib.suppress(OSError, self._sqlite.Error):  # what is saved stays in the log
+                self._leave(self._database)
 
     def _set_failing(self, failing: bool) -> None:
         if failing != self._failing:
@@ -392,13 +398,14 @@ class Archive:
 
     def _open(self) -> sqlite3.Connection:
         """Return the database; open it again if the file was moved or deleted, since SQLite would not notice."""
-        if self._database and self._identity:
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(self._path), self._identity):
-                    return self._database
-            with contextlib.suppress(self._sqlite.Error):  # what is confirmed goes where the file went, not its -wal
-                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self.close()
+        if self._database:
+            if self._is_in_place():
+                return self._database
+            self._leave(self._database)
+        if has_orphaned_log(self._path):
+            raise self._sqlite.DatabaseError(
+                f"it is gone, but {visible(self._path)}-wal holds messages of it (put it back, or delete that, too)"
+            )
         was_there = os.access(self._path, os.F_OK)
         identity = make_private_file(self._path)
         database = self._sqlite.connect(self._path, timeout=0, isolation_level=None)
@@ -410,14 +417,33 @@ class Archive:
             self._enter_wal_mode(database)
             database.execute("PRAGMA synchronous = FULL")
             database.execute(f"CREATE TABLE IF NOT EXISTS messages({self.COLUMNS})")
+            log = os.stat(f"{self._path}-wal")
+            if not os.path.samestat(os.stat(self._path), identity):
+                raise self._sqlite.OperationalError("it was moved or deleted while it was opened")
         except BaseException:
             database.close()
             raise
         if self._identity and not (was_there and os.path.samestat(identity, self._identity)):
             path = visible(self._path)
             self._record.line(f"[Server] {path} was moved or deleted. Messages go to another file of that name.")
-        self._database, self._identity = database, identity
+        self._database, self._identity, self._log = database, identity, log
         return database
+
+    def _is_in_place(self) -> bool:
+        """Tell whether the open file still has its name."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._identity is not None and os.path.samestat(os.stat(self._path), self._identity)
+        return False
+
+    def _leave(self, database: sqlite3.Connection) -> None:
+        """Close the file. If it has lost its name, take into it before what is in its log, which does not follow it."""
+        if not self._is_in_place():
+            busy, _, _ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise self._sqlite.OperationalError("it was moved or deleted, but another program still reads it")
+            remove_log(self._path, self._log)
+        database.close()
+        self._database = None
 
     def _enter_wal_mode(self, database: sqlite3.Connection) -> None:
         """Wait for other programs that do the same; SQLite itself does not (sqlite.org/c3ref/busy_handler.html)."""
@@ -450,6 +476,33 @@ def make_private_file(path: str) -> os.stat_result:
         return os.fstat(descriptor)
     finally:
         os.close(descriptor)
+
+
+def has_orphaned_log(path: str) -> bool:
+    """Tell whether a database is gone, but not its write-ahead log, which SQLite would delete for a new one."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(f"{path}-wal").st_size > 0 and not os.access(path, os.F_OK)
+    return False
+
+
+def remove_log(path: str, log: os.stat_result) -> None:
+    """Remove a database's write-ahead log and its index, if they are still those of a file that had this name before.
+
+    SQLite would take them for the next file's, which ruins both while others still use them for the last one
+    (sqlite.org/howtocorrupt.html, section 2.5). Of several servers, each must spare what another has begun.
+    """
+    if not fcntl:  # Windows, where nobody can move a file that is open
+        return
+    with contextlib.suppress(FileNotFoundError):
+        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # not all file systems can
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            if os.path.samestat(os.stat(f"{path}-wal"), log):
+                os.unlink(f"{path}-wal")
+                os.unlink(f"{path}-shm")
+        finally:
+            os.close(folder)
 
 
 def text_or_blob(text: bytes) -> str | bytes:
@@ -526,6 +579,8 @@ class Service:
 
     def type_line(self, line: bytes) -> None:
         """Take a line that the person at the server typed."""
+        if self.stopping:
+            return
         if line.strip() == EXIT:
             self.record.line("[Server] Shutdown command typed. Stopping server...")
             self.stop()

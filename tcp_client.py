@@ -10,22 +10,21 @@ import argparse
 import contextlib
 import errno
 import socket
-import sys
 import time
 
 from common import (
     RECEIVE_SIZE,
     TYPE_CHECKING,
+    Address,
     Failure,
     Parser,
     reason,
-    resolve,
     run,
     show_address,
     split_lines,
     whole_number,
 )
-from common_client import Broken, Channel, Ledger, Session, add_arguments
+from common_client import Broken, Channel, Ledger, Session, add_arguments, find
 
 if TYPE_CHECKING:
     import ssl
@@ -248,24 +247,27 @@ def connect(host: str, port: int, timeout: float) -> tuple[socket.socket, str]:
     Raises Broken.
     """
     problems = []
-    try:
-        addresses = resolve(host, port, socket.SOCK_STREAM)
-    except Failure as failure:
-        raise Broken(str(failure)) from failure
-    for family, address in addresses:
-        connecting = socket.socket(family, socket.SOCK_STREAM)
+    for family, address in find(host, port, socket.SOCK_STREAM):
         try:
-            connecting.settimeout(timeout)
-            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connecting.connect(address)
-            if connecting.getsockname()[:2] == address[:2]:  # Linux does that when its port is the one asked for
-                raise ConnectionRefusedError(errno.ECONNREFUSED, "it connected to itself")
+            return connect_to(family, address, timeout), show_address(address)
         except OSError as error:
-            connecting.close()
             problems.append(f"cannot connect to {show_address(address)}: {why(error, timeout)}")
-        else:
-            return connecting, show_address(address)
     raise Broken("; ".join(problems))
+
+
+def connect_to(family: socket.AddressFamily, address: Address, timeout: float) -> socket.socket:
+    """Return a socket that is connected to an address within `timeout` seconds. Raises OSError."""
+    connecting = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connecting.settimeout(timeout)
+        connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connecting.connect(address)
+        if connecting.getsockname()[:2] == address[:2]:  # Linux does that when its port is the one asked for
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "it connected to itself")
+    except OSError:
+        connecting.close()
+        raise
+    return connecting
 
 
 def why(error: OSError, timeout: float) -> str:
@@ -313,7 +315,10 @@ def main() -> int:
     if options.udp_port is not None:
         from udp_client import Datagrams
 
-        channels.append(Datagrams(options.host, options.udp_port, sys.maxsize if options.reconnect else 0))
+        datagrams = Datagrams(options.host, options.udp_port, reconnects=options.reconnect)
+        channels.append(datagrams)
+        if not options.reconnect:
+            datagrams.reopen()
         greeting = f"{greeting[:-1]}, and sending to {channels[1].peer} over UDP."
     return Session(options, channels).run(greeting)
 

@@ -571,8 +571,9 @@ def subject(tls: ssl.SSLObject) -> str:
 
 def open_listener(family: socket.AddressFamily, address: Address, reuse_port: bool) -> socket.socket:
     """Return a socket that listens on an address; `::` takes IPv4 connections, too. Raises Failure."""
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = None
     try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setblocking(False)
         if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows, where SO_REUSEADDR would share a busy port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
@@ -585,7 +586,8 @@ def open_listener(family: socket.AddressFamily, address: Address, reuse_port: bo
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:
-        listener.close()
+        if listener:
+            listener.close()
         raise listen_failure(address, error) from error
     return listener
 

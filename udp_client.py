@@ -10,22 +10,23 @@ from __future__ import annotations
 import collections
 import errno
 import socket
+import sys
 import time
 
 from common import (
     CONFIRMATION,
     MAX_DATAGRAM,
     SHUTTING_DOWN,
+    Address,
     Failure,
     Parser,
     reason,
-    resolve,
     run,
     show_address,
     whole_number,
     without_ending,
 )
-from common_client import Channel, Ledger, Session, add_arguments
+from common_client import Broken, Channel, Ledger, Session, add_arguments, find
 
 DATAGRAMS_AT_ONCE = 64
 
@@ -39,16 +40,29 @@ class Datagrams(Channel):
     window = 64
     window_bytes = 65536
 
-    def __init__(self, host: str, port: int, retries: int) -> None:
-        self._addresses = resolve(host, port, socket.SOCK_DGRAM)
+    def __init__(self, host: str, port: int, retries: int = 0, reconnects: bool = False) -> None:
+        super().__init__(socket.socket(), show_address((host, port)), Ledger(repeated))
+        self.retries = sys.maxsize if reconnects else retries
+        self.reconnects = self.down = reconnects
+        self._host = host
+        self._port = port
+        self._addresses: list[tuple[socket.AddressFamily, Address]] = []
         self._unsent: collections.deque[bytes] = collections.deque()
+        self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window)  # the last, for the next address
         self._heard = False
-        connected, peer = self._connect_next()
-        super().__init__(connected, peer, Ledger(repeated))
-        self.retries = retries
+
+    def reopen(self) -> None:
+        """Find the server, and send what is not confirmed."""
+        self._addresses = find(self._host, self._port, socket.SOCK_DGRAM)
+        self._connect_next()
+        self.down = self.told_goodbye = self._heard = False
+        self._unsent = collections.deque(self.ledger.send_again(time.monotonic()))
+        self.flush()
 
     def send(self, messages: list[bytes]) -> None:
-        """Send messages, a datagram each."""
+        """Send messages, a datagram each; while the server is not found, leave them to reopen()."""
+        if self.down:
+            return
         self._unsent.extend(messages)
         self.flush()
 
@@ -57,7 +71,7 @@ class Datagrams(Channel):
         try:
             while self._unsent:
                 self.socket.send(self._unsent[0])
-                self._unsent.popleft()
+                self._sent.append(self._unsent.popleft())
         except BlockingIOError:
             return
         except OSError as error:
@@ -86,22 +100,18 @@ class Datagrams(Channel):
         """End: UDP knows no half-close, and nothing more is due."""
         self.ended = True
 
-    def _connect_next(self) -> tuple[socket.socket, str]:
-        """Return a socket for the next of the host's addresses, and that address as text. Raises Failure."""
+    def _connect_next(self) -> None:
+        """Take a socket for the next of the host's addresses. Raises Broken if there is none."""
+        self.socket.close()
         while True:
             family, address = self._addresses.pop(0)
-            connected = socket.socket(family, socket.SOCK_DGRAM)
+            self.peer = show_address(address)
             try:
-                connected.setblocking(False)
-                connected.connect(address)
-                if connected.getsockname()[:2] == address[:2]:  # our port is the one where no server is
-                    raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens there")
+                self.socket = connect_to(family, address)
+                return
             except OSError as error:
-                connected.close()
                 if not self._addresses:
-                    raise Failure(f"cannot send to {show_address(address)}: {reason(error)}") from error
-            else:
-                return connected, show_address(address)
+                    raise Broken(f"cannot send to {self.peer}: {reason(error)}") from error
 
     def _try_next(self, error: OSError) -> None:
         """After an error, send all again to the host's next address, if nothing ever came from this one."""
@@ -112,10 +122,25 @@ class Datagrams(Channel):
             refused = isinstance(error, ConnectionRefusedError)
             why = "nobody listens there (start the server, or check the port)" if refused else reason(error)
             raise Failure(f"no server at {self.peer}: {why}") from error
-        self.socket.close()
-        self.socket, self.peer = self._connect_next()
-        self._unsent = collections.deque(self.ledger.send_again(time.monotonic()))
+        self._connect_next()
+        again = self.ledger.send_again(time.monotonic()) or [*self._sent, *self._unsent]  # words are in no ledger
+        self._sent.clear()
+        self._unsent = collections.deque(again)
         self.flush()
+
+
+def connect_to(family: socket.AddressFamily, address: Address) -> socket.socket:
+    """Return a socket that knows its peer's address. Raises OSError."""
+    connected = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        connected.setblocking(False)
+        connected.connect(address)
+        if connected.getsockname()[:2] == address[:2]:  # our port is the one where no server is
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens there")
+    except OSError:
+        connected.close()
+        raise
+    return connected
 
 
 def repeated(message: bytes) -> bytes:
@@ -136,6 +161,7 @@ def main() -> int:
     add("--retries", metavar="N", type=whole_number(0), default=0, help="send again what is not answered, N times (0)")
     options = parser.parse_args()
     channel = Datagrams(options.host, options.port, options.retries)
+    channel.reopen()
     return Session(options, [channel]).run(f"Sending to {channel.peer}.")
 
 

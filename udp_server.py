@@ -226,8 +226,9 @@ class Endpoint(Transport):
 
 def open_endpoint(family: socket.AddressFamily, address: Address, reuse_port: bool) -> socket.socket:
     """Return a socket bound to an address; `::` takes IPv4, too. Raises Failure."""
-    endpoint = socket.socket(family, socket.SOCK_DGRAM)
+    endpoint = None
     try:
+        endpoint = socket.socket(family, socket.SOCK_DGRAM)
         endpoint.setblocking(False)
         if reuse_port:
             share_port(endpoint)
@@ -237,7 +238,8 @@ def open_endpoint(family: socket.AddressFamily, address: Address, reuse_port: bo
             endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         endpoint.bind(address)
     except OSError as error:
-        endpoint.close()
+        if endpoint:
+            endpoint.close()
         raise listen_failure(address, error) from error
     return endpoint
 

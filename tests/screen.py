@@ -200,6 +200,10 @@ class Terminal:
         code: int = self.popen.returncode
         return code
 
+    def stop_output(self) -> None:
+        """Have the terminal take nothing more that is written to it, as Ctrl-S does."""
+        termios.tcflow(self._terminal, termios.TCOOFF)
+
     def settings(self) -> list[Any]:
         """Return the terminal's settings, as termios has them."""
         return termios.tcgetattr(self._terminal)

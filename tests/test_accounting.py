@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import os
 import random
 import re
 import select
@@ -11,6 +12,8 @@ import shutil
 import signal
 import socket
 import sqlite3
+import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -319,12 +322,103 @@ class Summaries(AccountingTest):
         error = f"tcp_client.py: error: {HOST}:{server.port} shut down before the end of the input\n"
         self.assertEqual(client.errors, error)
 
+    def test_a_server_that_ends_while_input_pours_in(self) -> None:
+        server = self.server("tcp_server.py", "--udp-port", 0, "--quiet")
+        clients = [
+            self.client("tcp_client.py", HOST, server.port),
+            self.client("udp_client.py", HOST, server.udp_port),
+        ]
+        feeders = [threading.Thread(target=feed, args=(client, "hello\n" * 3_000_000)) for client in clients]
+        for client, feeder in zip(clients, feeders):
+            feeder.start()
+            client.wait_for("hello$")
+        server.signal(signal.SIGTERM)
+        for client, feeder in zip(clients, feeders):
+            self.assert_one_line_error(
+                client, "shut down before the end of the input.*; the rest of the input was not sent$"
+            )
+            feeder.join()
+
+    def test_an_unfinished_line_after_a_word(self) -> None:
+        server = self.server("tcp_server.py")
+        client = self.client("tcp_client.py", HOST, server.port)
+        client.type("terminate\nand")  # no end of input follows
+        self.assert_one_line_error(client, "what comes after 'terminate' was not sent$")
+
     def test_an_exit_that_is_not_obeyed(self) -> None:
         server = self.server("tcp_server.py", "--udp-port", 0, "--exit-from", "nobody")
         for script, port in (("tcp_client.py", server.port), ("udp_client.py", server.udp_port)):
             client = self.run_client(script, HOST, port, "-m", "exit", "-m", "two")
             self.assert_one_line_error(client, f"{HOST}:{port} does not obey 'exit'$")
             self.assertIn("Message received: two\n", client.output)
+
+    def test_two_refusals_of_one_exit(self) -> None:
+        """The second, which comes late, does not undo the next word."""
+        listener, endpoint = self.listen(), self.endpoint()
+        client = self.client("tcp_client.py", HOST, listener.getsockname()[1], "--udp-port", endpoint.getsockname()[1])
+        connected = self.accept(listener)
+        client.type("exit\n")
+        self.assertEqual(receive_lines(connected, 1), [b"exit"])
+        _, peer = endpoint.recvfrom(100)
+        connected.sendall(b"Error: 'exit' is not obeyed from you\n")
+        client.wait_for("not obeyed from you$")
+        endpoint.sendto(b"Error: 'exit' is not obeyed from you, either", peer)
+        client.wait_for("either$")
+        client.type("exit\n")
+        self.assertEqual(receive_lines(connected, 1), [b"exit"])
+        self.assertEqual(endpoint.recvfrom(100)[0], b"exit")
+        endpoint.sendto(b"Server shutting down...", peer)
+        connected.sendall(b"Server shutting down...\n")
+        connected.close()
+        self.assertEqual(client.wait(), 1)
+
+    def test_who_reads_the_replies_slowly(self) -> None:
+        """The client does not take the server for late while it can not write what it has."""
+        server = self.server("tcp_server.py", "--udp-port", 0, "--quiet")
+        lines = [f"{number:060}" for number in range(4000)]
+        readings = []
+        for script, port in (("tcp_client.py", server.port), ("udp_client.py", server.udp_port)):
+            reading, writing = os.pipe()
+            self.addCleanup(os.close, reading)
+            options = ("--stats", "--timeout", 1)
+            client = self.start(sys.executable, script, HOST, port, *options, stdin=subprocess.PIPE, stdout=writing)
+            os.close(writing)
+            threading.Thread(target=feed, args=(client, "\n".join(lines)), daemon=True).start()
+            readings.append((client, reading))
+        time.sleep(1.2)  # longer than --timeout
+        for client, reading in readings:
+            received = b"".join(iter(lambda: os.read(reading, 1 << 16), b""))  # noqa: B023
+            self.assert_same(received.decode().splitlines(), [CONFIRMATION + line for line in lines])
+            self.assert_all_confirmed(client, len(lines))
+
+    def test_a_pause_before_the_end(self) -> None:
+        """The answer to `exit`, or to the end of the input, has as long as any reply, whatever pause was before."""
+        endpoint, listener = self.endpoint(), self.listen()
+        udp = self.client("udp_client.py", HOST, endpoint.getsockname()[1], "--timeout", 1)
+        tcp = self.client("tcp_client.py", HOST, listener.getsockname()[1], "--timeout", 1)
+        connected = self.accept(listener)
+        time.sleep(1.2)  # longer than --timeout
+        udp.type("exit\n")
+        tcp.end_input()
+        self.assertEqual(connected.recv(100), b"")
+        datagram, peer = endpoint.recvfrom(100)
+        self.assertEqual(datagram, b"exit")
+        time.sleep(0.2)
+        endpoint.sendto(b"Server shutting down...", peer)
+        connected.sendall(b"bye\n")
+        connected.close()
+        self.assertEqual((udp.wait(), udp.errors), (0, ""))
+        self.assertEqual((tcp.wait(), tcp.output), (0, "bye\n"))
+
+    def test_a_reset_after_the_last_message(self) -> None:
+        """Who expects no replies is told, since nothing else tells that the messages may be gone."""
+        listener = self.listen()
+        client = self.client("tcp_client.py", HOST, listener.getsockname()[1], "--no-reply", "-m", "one")
+        connected = self.accept(listener)
+        wait_until(lambda: connected.recv(100, socket.MSG_PEEK), "the message")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connected.close()
+        self.assert_one_line_error(client, "connection to .* lost: .*")
 
     def test_long_messages_are_named_in_short(self) -> None:
         port = self.endpoint().getsockname()[1]
@@ -639,15 +733,35 @@ class Reconnecting(AccountingTest):
         server = self.start_server("--udp-port", 0, "--quiet")
         udp_port = server.udp_port
         client = self.start_client("--udp-port", udp_port, "--timeout", 0.3)
-        for start in (0, 100):
+        for start in (0, 100, 200):
             client.type("".join(f"{number}\n" for number in range(start, start + 100)))
+            client.wait_for(f"Message received: {start}")
             if start == 0:
-                client.wait_for("Message received: ")
                 server.close()
-                self.wait_until_down(client)
-                server = self.start_server("--udp-port", udp_port, "--quiet")
+            elif start == 100:
+                server.signal(signal.SIGTERM)  # says so, on both
+                server.wait()
+            if start < 200:
+                self.wait_until_down(client, 1 + start // 100)
+                server = self.start_server("--udp-port", udp_port)
         client.end_input()
-        self.assert_all_confirmed(client, 200)
+        self.assert_all_confirmed(client, 300)
+        for protocol in ("TCP", "UDP"):
+            self.assertIn(f"[{protocol} Server] Received", server.output)
+
+    @unittest.skipUnless(Terminal, "this system has no terminals as Unix has them")
+    def test_exit_where_only_one_protocol_is_there(self) -> None:
+        server = self.server("udp_server.py")
+        options = ("--reconnect", "--udp-port", server.port)
+        terminal = Terminal(sys.executable, "tcp_client.py", HOST, self.port, *options, columns=200)
+        self.addCleanup(terminal.close)
+        terminal.expect_row(f"{TRYING}$")
+        terminal.expect("You:", column=5)
+        terminal.type("exit\r")
+        self.assertEqual(terminal.wait(), 1)
+        terminal.expect_row(r"^\[UDP\] Server: Server shutting down\.\.\.$")
+        terminal.expect_row(f"error: 'exit' was not sent to {HOST}:{self.port}: there is no connection$")
+        self.assertEqual(server.wait(), 0)
 
     def test_backoff(self) -> None:
         """Each wait is random, between half of and all of twice the one before: 0.1 s first, and 10 s at the most."""

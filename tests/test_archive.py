@@ -616,6 +616,63 @@ class Failures(ArchiveTest):
         server.wait_for(rf"(?s){told}.*{told}")
         self.assertEqual(server.errors, "")
 
+    def test_the_file_is_moved_away_before_the_server_stops(self) -> None:
+        server = self.server("tcp_server.py", "--save", self.file)
+        self.assert_confirmed(self.connect(server.port), "old")
+        self.file.rename(self.folder / "old.db")
+        server.signal(signal.SIGTERM)
+        server.wait()
+        self.assertEqual([path.name for path in self.folder.iterdir()], ["old.db"])
+        self.assertEqual(self.texts(self.folder / "old.db"), ["old"])
+
+    def test_the_file_is_moved_away_and_the_server_killed(self) -> None:
+        """What is in the log alone is not thrown away by the next start, as SQLite would."""
+        server = self.server("tcp_server.py", "--save", self.file)
+        self.assert_confirmed(self.connect(server.port), "old")
+        self.file.rename(self.folder / "old.db")
+        server.close()
+        refusing = self.start(sys.executable, "tcp_server.py", 0, "--save", self.file)
+        self.assert_one_line_error(refusing, f"it is gone, but {self.file}-wal holds messages of it")
+        (self.folder / "old.db").rename(self.file)
+        server = self.server("tcp_server.py", "--save", self.file)
+        self.assert_confirmed(self.connect(server.port), "new")
+        self.assertEqual(self.texts(), ["old", "new"])
+
+    def test_a_moved_file_that_somebody_reads(self) -> None:
+        """What is in its log can not be taken into it yet, so nothing is saved elsewhere before."""
+        server = self.server("tcp_server.py", "--save", self.file)
+        connected = self.connect(server.port)
+        self.assert_confirmed(connected, "one")
+        with self.opened() as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM messages").fetchall()
+            self.assert_confirmed(connected, "two")
+            self.file.rename(self.folder / "old.db")
+            self.assert_not_saved(connected, "three")
+            self.assert_complaints(server, 1)
+        self.wait_until_confirmed(connected, "four")
+        self.assertEqual(self.texts(self.folder / "old.db"), ["one", "two"])
+        self.assertEqual(self.texts(), ["four"])
+
+    def test_the_file_of_several_servers_is_moved_away(self) -> None:
+        """Whatever was confirmed is in one file or the other, though each server notices in its own time."""
+        servers = [self.server(script, "--save", self.file, "--quiet") for script in SERVERS * 2]
+        load = Load([server.port for server in servers[::2]], [server.port for server in servers[1::2]], clients=2)
+        for name in ("first.db", "second.db", "third.db"):
+            load.wait_for(confirmed=len(load.confirmed) + 200)
+            self.file.rename(self.folder / name)
+            wait_until(self.file.exists, "a new file")
+        load.wait_for(confirmed=len(load.confirmed) + 200)
+        load.end()
+        for server in servers:
+            server.signal(signal.SIGTERM)
+            server.wait()
+        texts = []
+        for file in self.folder.glob("*.db"):
+            self.assert_sound(file)
+            texts += self.texts(file)
+        self.assert_same(sorted(texts), sorted(load.confirmed))
+
     def test_something_else_takes_its_place(self) -> None:
         server = self.server("tcp_server.py", "--save", self.file)
         connected = self.connect(server.port)

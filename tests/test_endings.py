@@ -564,6 +564,38 @@ runpy.run_path(sys.argv[0], run_name="__main__")
                 self.assertEqual(client.output, "Message received: one\nMessage received: two\n")
 
     @HAS_IPV6
+    def test_what_needs_no_confirmation_goes_to_the_next_address_too(self) -> None:
+        server = self.server("udp_server.py")
+        for options, received in (
+            (("--no-reply", "-m", "one", "-m", "two"), "Received from .*: one\n(.*\n)*.*Received from .*: two$"),
+            (("-m", "exit"), "Shutdown command received"),
+        ):
+            command = (sys.executable, "-c", self.RESOLVING, "udp_client.py", "several.test", server.port, *options)
+            client = self.start(*command)
+            self.assertEqual((client.wait(), client.errors), (0, ""))
+            server.wait_for(received)
+
+    WITHOUT_IPV6 = """
+import runpy, socket, sys
+class Socket(socket.socket):
+    def __init__(self, family=socket.AF_INET, *rest, **options):
+        if family == socket.AF_INET6:
+            raise OSError(97, "Address family not supported by protocol")
+        super().__init__(family, *rest, **options)
+socket.socket = Socket
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    """Runs a script in a world in which the kernel knows nothing of IPv6."""
+
+    def test_a_system_without_ipv6(self) -> None:
+        for script in (*SERVERS, *CLIENTS):
+            with self.subTest(script):
+                arguments = ("--host", "::1", 0) if script in SERVERS else ("::1", 9, "-m", "Hello")
+                process = self.start(sys.executable, "-c", self.WITHOUT_IPV6, script, *arguments)
+                self.assert_one_line_error(process, r"\[::1\]:\d+: Address family not supported by protocol")
+
+    @HAS_IPV6
     def test_a_name_without_a_server_at_any_address(self) -> None:
         port = free_port()
         client = self.start(sys.executable, "-c", self.RESOLVING, "tcp_client.py", "wrong.test", port, "-m", "Hello")

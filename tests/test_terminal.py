@@ -582,6 +582,20 @@ class Shared:
             client.close()
             self.assertEqual(terminal.popen.wait(PATIENCE), 0)
 
+        def test_a_terminal_that_stands_still(self) -> None:
+            """After Ctrl-S nothing can be written to it; the server serves on, also after Ctrl-D, and can be ended."""
+            terminal, client = self.conversation()
+            terminal.stop_output()
+            terminal.type(CTRL_D)
+            for _ in range(20):
+                client.sendall(b"one\n")
+                self.assertEqual(client.recv(100), b"Message received: one\n")
+            terminal.popen.terminate()
+            self.assertEqual(client.recv(100), b"Server shutting down...\n")
+            client.close()
+            self.assertEqual(terminal.wait(), 0)
+            self.assertEqual(terminal.settings(), terminal.settings_before)
+
         def test_end_of_input(self) -> None:
             """After Ctrl-D the server says so and goes on, and the terminal is as it was at once."""
             terminal, client = self.conversation()
