@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -155,10 +156,16 @@ class Server(Process):
         return int(self.wait_for(rf"^\[{protocol} Server\] Listening on \S+:(\d+)\.")[1])
 
 
-def with_constant(name: str, value: float) -> tuple[str, ...]:
-    """Return the command within which tcp_server.py has another value of a constant, for what would take long."""
-    code = "import sys; name, value, _, *sys.argv = sys.argv[1:]; import tcp_server as it; "
-    return sys.executable, "-c", code + "setattr(it, name, float(value)); it.run(it.main)", name, str(value)
+def with_constants(**constants: float) -> tuple[str, ...]:
+    """Return the command within which tcp_server.py has other values of its constants, for what would take long."""
+    code = """
+import json, sys, common_server, tcp_server
+for name, value in json.loads(sys.argv[1]).items():
+    setattr(common_server if hasattr(common_server, name) else tcp_server, name, value)
+sys.argv = sys.argv[3:]
+tcp_server.run(tcp_server.main)
+"""
+    return sys.executable, "-c", code, json.dumps(constants)
 
 
 class TestCase(unittest.TestCase):

@@ -380,12 +380,12 @@ class Summaries(AccountingTest):
         for script, port in (("tcp_client.py", server.port), ("udp_client.py", server.udp_port)):
             reading, writing = os.pipe()
             self.addCleanup(os.close, reading)
-            options = ("--stats", "--timeout", 1)
+            options = ("--stats", "--timeout", 0.6)
             client = self.start(sys.executable, script, HOST, port, *options, stdin=subprocess.PIPE, stdout=writing)
             os.close(writing)
             threading.Thread(target=feed, args=(client, "\n".join(lines)), daemon=True).start()
             readings.append((client, reading))
-        time.sleep(1.2)  # longer than --timeout
+        time.sleep(0.8)  # longer than --timeout
         for client, reading in readings:
             received = b"".join(iter(lambda: os.read(reading, 1 << 16), b""))  # noqa: B023
             self.assert_same(received.decode().splitlines(), [CONFIRMATION + line for line in lines])
@@ -394,10 +394,10 @@ class Summaries(AccountingTest):
     def test_a_pause_before_the_end(self) -> None:
         """The answer to `exit`, or to the end of the input, has as long as any reply, whatever pause was before."""
         endpoint, listener = self.endpoint(), self.listen()
-        udp = self.client("udp_client.py", HOST, endpoint.getsockname()[1], "--timeout", 1)
-        tcp = self.client("tcp_client.py", HOST, listener.getsockname()[1], "--timeout", 1)
+        udp = self.client("udp_client.py", HOST, endpoint.getsockname()[1], "--timeout", 0.6)
+        tcp = self.client("tcp_client.py", HOST, listener.getsockname()[1], "--timeout", 0.6)
         connected = self.accept(listener)
-        time.sleep(1.2)  # longer than --timeout
+        time.sleep(0.8)  # longer than --timeout
         udp.type("exit\n")
         tcp.end_input()
         self.assertEqual(connected.recv(100), b"")

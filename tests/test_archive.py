@@ -618,7 +618,8 @@ class Failures(ArchiveTest):
 
     def test_the_file_is_moved_away_before_the_server_stops(self) -> None:
         server = self.server("tcp_server.py", "--save", self.file)
-        self.assert_confirmed(self.connect(server.port), "old")
+        with self.connect(server.port) as connected:
+            self.assert_confirmed(connected, "old")
         self.file.rename(self.folder / "old.db")
         server.signal(signal.SIGTERM)
         server.wait()

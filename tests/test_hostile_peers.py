@@ -43,7 +43,7 @@ from support import (
     receive_lines,
     resident_bytes,
     wait_until,
-    with_constant,
+    with_constants,
 )
 
 from common import split_lines
@@ -115,7 +115,7 @@ class Crowds(PeerTest):
 
     def test_surplus_that_stays(self) -> None:
         """A crowd that is turned away but neither sends, reads nor closes holds nobody up for long."""
-        server = self.server("tcp_server.py", "--max-clients", 1, within=with_constant("DRAIN_TIME", 0.2))
+        server = self.server("tcp_server.py", "--max-clients", 1, within=with_constants(DRAIN_TIME=0.2, TICK=0.2))
         inside = self.connect(server.port)
         round_trips(inside, 1)
         surplus = [self.connect(server.port) for _ in range(101)]
