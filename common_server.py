@@ -404,7 +404,7 @@ class Archive:
             self._leave(self._database)
         if has_orphaned_log(self._path):
             raise self._sqlite.DatabaseError(
-                f"it is gone, but {visible(self._path)}-wal holds messages of it (put it back, or delete that, too)"
+                f"it is gone, but not {visible(self._path)}-wal, which is a part of it (put it back, or delete both)"
             )
         was_there = os.access(self._path, os.F_OK)
         identity = make_private_file(self._path)
@@ -479,10 +479,8 @@ def make_private_file(path: str) -> os.stat_result:
 
 
 def has_orphaned_log(path: str) -> bool:
-    """Tell whether a database is gone, but not its write-ahead log, which SQLite would delete for a new one."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.stat(f"{path}-wal").st_size > 0 and not os.access(path, os.F_OK)
-    return False
+    """Tell whether a database is gone, but not its write-ahead log, which SQLite would delete or use for a new one."""
+    return os.access(f"{path}-wal", os.F_OK) and not os.access(path, os.F_OK)
 
 
 def remove_log(path: str, log: os.stat_result) -> None:

@@ -633,7 +633,7 @@ class Failures(ArchiveTest):
         self.file.rename(self.folder / "old.db")
         server.close()
         refusing = self.start(sys.executable, "tcp_server.py", 0, "--save", self.file)
-        self.assert_one_line_error(refusing, f"it is gone, but {self.file}-wal holds messages of it")
+        self.assert_one_line_error(refusing, f"it is gone, but not {self.file}-wal, which is a part of it")
         (self.folder / "old.db").rename(self.file)
         server = self.server("tcp_server.py", "--save", self.file)
         self.assert_confirmed(self.connect(server.port), "new")
@@ -659,10 +659,11 @@ class Failures(ArchiveTest):
         """Whatever was confirmed is in one file or the other, though each server notices in its own time."""
         servers = [self.server(script, "--save", self.file, "--quiet") for script in SERVERS * 2]
         load = Load([server.port for server in servers[::2]], [server.port for server in servers[1::2]], clients=2)
-        for name in ("first.db", "second.db", "third.db"):
+        for moves, name in enumerate(("first.db", "second.db", "third.db"), 1):
             load.wait_for(confirmed=len(load.confirmed) + 200)
             self.file.rename(self.folder / name)
-            wait_until(self.file.exists, "a new file")
+            for server in servers:
+                server.wait_for(r"\A" + moves * "(.*\n)*.* was moved or deleted.*\n")
         load.wait_for(confirmed=len(load.confirmed) + 200)
         load.end()
         for server in servers:
