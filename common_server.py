@@ -404,7 +404,7 @@ class Archive:
             self._leave(self._database)
         if has_orphaned_log(self._path):
             raise self._sqlite.DatabaseError(
-                f"it is gone, but not {visible(self._path)}-wal, which is a part of it (put it back, or delete both)"
+                f"it is gone, but {visible(self._path)}-wal, a part of it, is not (put it back, or delete that, too)"
             )
         was_there = os.access(self._path, os.F_OK)
         identity = make_private_file(self._path)
@@ -487,7 +487,7 @@ def remove_log(path: str, log: os.stat_result) -> None:
     """Remove a database's write-ahead log and its index, if they are still those of a file that had this name before.
 
     SQLite would take them for the next file's, which ruins both while others still use them for the last one
-    (sqlite.org/howtocorrupt.html, section 2.5). Of several servers, each must spare what another has begun.
+    (sqlite.org/howtocorrupt.html, on renaming a database while in use). Each server spares what another has begun.
     """
     if not fcntl:  # Windows, where nobody can move a file that is open
         return
@@ -609,9 +609,8 @@ class Service:
                 peer.send(messages)
             elif answers:
                 peer.send(messages, CONFIRMATION)
-        said = [(peer, messages) for peer, messages, answer in received if not answer]
-        if self.reply == "relay" and saved and said:
-            self._relay(said)
+        if self.reply == "relay" and saved:
+            self._relay([(peer, messages) for peer, messages, answer in received if not answer])
         for peer in self._leaving:
             peer.end()
         self._leaving.clear()
@@ -652,7 +651,8 @@ class Service:
             for peer, messages in said
         ]
         speakers = {peer for peer, _ in said}
-        self._tell_all([line for _, lines in blocks for line in lines], speakers)
+        if speakers:
+            self._tell_all([line for _, lines in blocks for line in lines], speakers)
         for peer in speakers if len(speakers) > 1 else ():
             peer.tell([line for speaker, lines in blocks if speaker is not peer for line in lines])
 

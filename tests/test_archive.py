@@ -633,7 +633,7 @@ class Failures(ArchiveTest):
         self.file.rename(self.folder / "old.db")
         server.close()
         refusing = self.start(sys.executable, "tcp_server.py", 0, "--save", self.file)
-        self.assert_one_line_error(refusing, f"it is gone, but not {self.file}-wal, which is a part of it")
+        self.assert_one_line_error(refusing, f"it is gone, but {self.file}-wal, a part of it, is not")
         (self.folder / "old.db").rename(self.file)
         server = self.server("tcp_server.py", "--save", self.file)
         self.assert_confirmed(self.connect(server.port), "new")
