@@ -237,11 +237,11 @@ class TypedLines:
     end at any time.
     """
 
-    def __init__(self, prompt: str = "") -> None:
+    def __init__(self, prompt: str = "", edits: bool = True) -> None:
         self.socket, self._feed = socket.socketpair()
         self.socket.setblocking(False)
         self.typed = sys.stdin is not None and sys.stdin.isatty()
-        self.edited = self.typed and sys.stdout is not None and sys.stdout.isatty()
+        self.edited = edits and self.typed and sys.stdout is not None and sys.stdout.isatty()
         self._editor = LineEditor(prompt) if self.edited else None
         self._unfinished: bytes | bytearray = b""
         if hasattr(signal, "SIGTTIN"):
@@ -321,6 +321,8 @@ class LineEditor:
         self._prompt = prompt
         self._asked = threading.Event()
         self._pen = threading.Lock()
+        self._half_typed = ""
+        """What was typed before another job took the terminal."""
         self._closed = False
         self._reader = 0
         self._redraw_due = False
@@ -370,7 +372,7 @@ class LineEditor:
             with self._pen:
                 typed = readline.get_line_buffer() if readline else ""  # what the kernel edits, nobody can know
                 if self._prompt or typed:
-                    self._write(erase_row() + (self._prompt + typed).encode(errors="replace"))
+                    self._write(erase_row() + (self._prompt + typed).encode(sys.stdout.encoding, "replace"))
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -393,6 +395,10 @@ class LineEditor:
         """Let go of the pen, as the prompt is drawn; readline calls this, once for each line."""
         with contextlib.suppress(*TERMINAL_GONE):
             self._settings_in_use = self._settings_in_use or termios.tcgetattr(0)
+        if self._half_typed:
+            readline.insert_text(self._half_typed)
+            readline.redisplay()
+            self._half_typed = ""
         self._pen.release()
 
     def _hook_into_readline(self) -> bool:
@@ -413,8 +419,12 @@ class LineEditor:
             return False
 
         def redraw_if_due() -> int:
+            if in_background():
+                self._half_typed = readline.get_line_buffer()  # which readline forgets, if it tries to read now
+                return 0
+            self._half_typed = ""
             with self._pen, contextlib.suppress(*TERMINAL_GONE):
-                if not in_background() and termios.tcgetattr(0) != self._settings_in_use:  # a shell's, after Ctrl-Z, fg
+                if termios.tcgetattr(0) != self._settings_in_use:  # a shell's, after Ctrl-Z, fg
                     termios.tcsetattr(0, termios.TCSANOW, self._settings_in_use)
                     self._redraw_due = True
                 if self._redraw_due:

@@ -326,7 +326,7 @@ class Progress:
             text += f", {done:,} confirmed"
         text += f", {(done - self._done) / (now - self._at):,.0f} lines a second"
         self._done, self._at = done, now
-        self.row = text[: os.get_terminal_size(2).columns - 1].encode()
+        self.row = text[: (os.get_terminal_size(2).columns or 80) - 1].encode()
         write_error(erase_row() + self.row)
 
     def above(self, lines: bytes) -> bytes:
@@ -348,10 +348,10 @@ class Session:
         self._no_reply: bool = options.no_reply
         self._stats: bool = options.stats
         self._channels = channels
-        self._typed = TypedLines("You: ")
         self._one_shot = bool(options.message)
+        self._typed = TypedLines("You: ", edits=not self._one_shot)
         self._interactive = self._typed.typed and not self._one_shot
-        self._edited = self._typed.edited and not self._one_shot
+        self._edited = self._typed.edited
         self._lines = collections.deque(os.fsencode(text) for text in options.message or [])
         if any(channel.takes_lines for channel in channels):
             self._lines = collections.deque(line for text in self._lines for line in text.split(b"\n"))
@@ -373,8 +373,10 @@ class Session:
 
     def run(self, greeting: str) -> int:
         """Hold the conversation; return the exit code."""
-        if hasattr(signal, "SIGTERM"):
-            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        for name in ("SIGTERM", "SIGHUP", "SIGQUIT"):
+            number = getattr(signal, name, None)
+            if number and signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda number, _: sys.exit(128 + number))
         try:
             if not self._one_shot:
                 self._say(f"{greeting} Type a message; 'terminate' ends this client, 'exit' also stops the server.")
@@ -474,7 +476,7 @@ class Session:
         if channel.ended and not self._closing:
             if not channel.told_goodbye:
                 raise Broken(f"connection closed by {channel.peer}")
-            if channel.reconnects and not self._interactive and (self._is_unfinished() or channel.ledger.waiting):
+            if channel.reconnects and (self._is_unfinished() or channel.ledger.waiting):
                 raise Broken(f"{channel.peer} shut down")
 
     def _survive(self, channel: Channel, step: Callable[[Channel], None]) -> None:
@@ -630,16 +632,16 @@ class Session:
         if self._problems:
             report("; ".join(self._problems))
         if self._interactive or self._stats:
-            print(summary([channel.ledger for channel in self._channels], self._no_reply), file=sys.stderr)
+            write_error(summary([channel.ledger for channel in self._channels], self._no_reply).encode() + b"\n")
 
     def _show(self, channel: Channel, data: bytes, replies: list[bytes]) -> None:
         if self._edited:
             label = f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: "
             text = "".join([f"{self._paint(label, reply)}\n" for reply in replies])
-            self._typed.show_above(write_out, text.encode(errors="backslashreplace"))
+            self._typed.show_above(write_out, text.encode(sys.stdout.encoding, "backslashreplace"))
         elif sys.stdout is not None and sys.stdout.isatty():
             text = "".join([f"{visible(reply)}\n" for reply in replies])
-            write_out(self._progress.above(text.encode()))
+            write_out(self._progress.above(text.encode(sys.stdout.encoding, "backslashreplace")))
         else:
             write_out(data)
 
@@ -661,7 +663,7 @@ class Session:
     def _tell(self, line: str) -> None:
         """Write a line to standard error, above what is half-typed."""
         self._progress.erase()
-        data = line.encode(errors="backslashreplace") + b"\n"
+        data = line.encode(sys.stderr.encoding if sys.stderr else "ascii", "backslashreplace") + b"\n"
         if self._edited and sys.stderr is not None and sys.stderr.isatty():
             self._typed.show_above(write_error, data)
         else:

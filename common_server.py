@@ -172,17 +172,17 @@ def share_port(unbound: socket.socket) -> None:
 
 
 def is_own_address(host: str) -> bool:
-    """Tell whether an address is this machine's: only such a one can be bound."""
+    """Tell whether an address is this machine's: what is sent to such a one also comes from it."""
     address = ipaddress.ip_address(host.partition("%")[0])
-    if address.is_unspecified or address.is_multicast or host == "255.255.255.255":  # Linux lets these be bound, too
-        return False
+    if address.is_loopback:
+        return True
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))
+            probe.connect((host, 9))  # which sends nothing
+            return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0]) == address
     except OSError:
         return False
-    return True
 
 
 class Record:
@@ -199,6 +199,8 @@ class Record:
         self._lines: list[bytes] = []
         self._unwritten = bytearray()
         self._dropped = 0
+        self._is_torn = False
+        """Whether what was written last is the start of a line, whose rest is lost."""
         self._complained = False
         self._coloured = has_colours(sys.stdout)
         if sys.stdout is None:
@@ -210,7 +212,8 @@ class Record:
         self._may_wait = os.name == "posix" and (sys.stdout.isatty() or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
         if self._may_wait and sys.stdout.isatty():
             # A description of its own, since O_NONBLOCK would also hold for whoever else writes to this terminal.
-            self._output = os.open(os.ttyname(self._output), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+            with contextlib.suppress(OSError):  # after su, it may be somebody else's
+                self._output = os.open(os.ttyname(self._output), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
 
     @property
     def waits(self) -> bool:
@@ -245,6 +248,8 @@ class Record:
             return None
         if self._typed.edited and not self._unwritten:
             self._unwritten += erase_row()
+        if self._is_torn and not self._unwritten:
+            self._unwritten += b"\n"
         block = b"\n".join(lines)
         if self._coloured or block.translate(None, PRINTABLE_ASCII) != b"\n" * (len(lines) - 1):
             shown = map(visible, lines)
@@ -262,6 +267,7 @@ class Record:
                     written = os.write(self._output, self._unwritten[: select.PIPE_BUF])
                 else:
                     return
+                self._is_torn = self._unwritten[written - 1 : written] != b"\n"
                 del self._unwritten[:written]
             self._complained = False
         except BlockingIOError:
@@ -282,7 +288,7 @@ NAMES_PEER = (
     r"(\[\w+ Server\] (?:Connected by|Received from|Disconnected:|Forgot|Shutdown command received from) )"
     r"(\S+?)(?=[.:]? |$)"
 )
-TELLS_TROUBLE = r"\[[\w ]+\] (Refused|Turned away|Sent to|Cannot|Ignored|\d+ lines)"
+TELLS_TROUBLE = r"\[[\w ]+\] (Refused|Turned away|Sent to|Cannot|Ignored|\d+ (lines|datagrams))"
 
 
 def coloured(event: str) -> str:
@@ -523,13 +529,16 @@ class Service:
         self._is_guarded = bool(options.allow or getattr(options, "tls_ca", None))
         self.reply: str = options.reply
         self.max_message: int = options.max_message
+        self.longest_line = max(self.max_message, *map(len, WORDS)) + 1
+        """Bytes of a line, with a CR at its end, that may be a message or a word."""
         self._exit_from: str = options.exit_from
         self._quiet: bool = options.quiet
         self._received: list[Received] = []
         self.received_bytes = 0
         """What was received and not answered yet, each message counted as MESSAGE_COST bytes more."""
         self._typed: list[tuple[str, str, str, bytes]] = []
-        self._leaving: list[Peer] = []
+        self._leaving: dict[Peer, None] = {}
+        self.exit_typed = False
         self._exiting: set[Peer] = set()
 
     def receive(self, peer: Peer, messages: list[bytes]) -> None:
@@ -538,31 +547,42 @@ class Service:
         self.received_bytes += size + len(messages) * MESSAGE_COST
         if self.stopping:
             peer.send([SHUTTING_DOWN + ending(message) for message in messages])
-        elif size <= self.max_message and WORDS.isdisjoint(map(bytes.strip, messages)):
+        elif WORDS.isdisjoint(map(bytes.strip, messages)) and (
+            size <= self.max_message or max(map(len, messages)) <= self.max_message
+        ):
             self._received.append((peer, messages, None))
         else:
             self._receive_one_by_one(peer, messages)
 
     def _receive_one_by_one(self, peer: Peer, messages: list[bytes]) -> None:
+        plain: list[bytes] = []
         for message in messages:
             text = without_ending(message)
             word = text.strip()
-            if word == TERMINATE:
-                self._leaving.append(peer)
-                return
+            if word not in WORDS and len(text) <= self.max_message:
+                plain.append(message)
+                continue
+            if plain:
+                self._received.append((peer, plain, None))
+                plain = []
             if word == EXIT:
                 self._take_exit(peer, ending(message))
-            elif len(text) > self.max_message:
+                continue
+            if word != TERMINATE:
                 self._refuse(peer, TOO_LONG % self.max_message, ending(message))
-                if peer.overlong_ends:
-                    self._leaving.append(peer)
-                    return
-            else:
-                self._received.append((peer, [message], None))
+            if word == TERMINATE or peer.overlong_ends:
+                self.leave(peer)
+                return
+        if plain:
+            self._received.append((peer, plain, None))
 
     def leave(self, peer: Peer) -> None:
         """End a conversation at the end of this pass, after its replies."""
-        self._leaving.append(peer)
+        self._leaving[peer] = None
+
+    def is_leaving(self, peer: Peer) -> bool:
+        """Tell whether a conversation ends with this pass, so that what else came of it counts for nothing."""
+        return peer in self._leaving
 
     def announce(self, protocol: str, address: Address) -> None:
         """Show where a transport listens, and who can reach it."""
@@ -577,11 +597,11 @@ class Service:
 
     def type_line(self, line: bytes) -> None:
         """Take a line that the person at the server typed."""
-        if self.stopping:
+        if self.exit_typed:
             return
         if line.strip() == EXIT:
             self.record.line("[Server] Shutdown command typed. Stopping server...")
-            self.stop()
+            self.exit_typed = True
             return
         if self._archive:
             self._typed.append((self.transports[0].protocol.lower(), "sent", "*", line))
@@ -614,7 +634,7 @@ class Service:
         for peer in self._leaving:
             peer.end()
         self._leaving.clear()
-        if self._exiting:
+        if self._exiting or self.exit_typed:
             self.stop()
 
     def stop(self) -> None:
@@ -689,7 +709,7 @@ class Loop:
         selector.register(typed.socket, selectors.EVENT_READ, self._read_typed)
         selector.register(self._wakeup, selectors.EVENT_READ, lambda: self._wakeup.recv(4096))
         signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
             number = getattr(signal, name, None)
             if number and signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._take_signal)
@@ -697,7 +717,8 @@ class Loop:
     def run(self) -> None:
         """Serve until told to stop; then give the clients STOP_WITHIN seconds to read what they are owed."""
         service, record, select_ready = self._service, self._service.record, self._selector.select
-        next_tick = deadline = time.monotonic() + TICK
+        next_tick = time.monotonic() + TICK
+        deadline = 0.0
         record.flush()
         self._typed.ask()
         while True:
@@ -707,7 +728,6 @@ class Loop:
                     service.finish_pass()
                     record.flush()
             service.finish_pass()
-            record.flush()
             now = time.monotonic()
             if now >= next_tick:
                 next_tick = now + TICK
@@ -717,10 +737,11 @@ class Loop:
             if self._signal and not service.stopping:
                 record.line(f"[Server] {signal.Signals(self._signal).name} received. Stopping server...")
                 service.stop()
-            if not service.stopping:
-                deadline = now + STOP_WITHIN
-            elif now >= deadline or all(transport.stopped() for transport in service.transports):
-                return
+            record.flush()
+            if service.stopping:
+                deadline = deadline or now + STOP_WITHIN
+                if now >= deadline or all(transport.stopped() for transport in service.transports):
+                    return
 
     def _read_typed(self) -> None:
         lines = self._typed.read()
@@ -732,7 +753,8 @@ class Loop:
             return
         for line in lines:
             self._service.type_line(line)
-            self._typed.ask()
+            if not self._service.exit_typed:
+                self._typed.ask()
 
     def _take_signal(self, number: int, _: object) -> None:
         self._signal = number

@@ -214,7 +214,9 @@ class TlsStream(Stream):
                 advice = "connect to a name or address that is in it"
             elif "expired" in error.verify_message:
                 advice = "the server needs a new one"
-            return Failure(f"cannot trust the certificate of {where}: {error.verify_message}; {advice}")
+            elif "not yet valid" in error.verify_message:
+                advice = "check the clocks of both machines"
+            return Failure(f"cannot trust the certificate of {where}: {error.verify_message.rstrip('.')}; {advice}")
         if isinstance(error, socket.timeout):
             return Broken(f"no TLS handshake with {where} within {self._timeout:g} s (does the server speak TLS?)")
         why = getattr(error, "reason", None) or ""

@@ -147,6 +147,10 @@ class Connection(Peer):
         except OSError:  # it is gone
             return False
 
+    def idle_since(self) -> float:
+        """Return when the client last sent or took something, in seconds; one that has to read gets more time."""
+        return self.heard_at + (FLUSH_TIME if self._unsent else 0.0)
+
     def close(self, why: str = "") -> None:
         """Close at once."""
         if not self.closed:
@@ -159,14 +163,14 @@ class Connection(Peer):
         """Take what a client sent, b"" for the end of it; give the service the lines that are finished."""
         service = self.listener.service
         if not data:
-            if self._unfinished:
+            if self._unfinished and not service.is_leaving(self):
                 service.receive(self, [bytes(self._unfinished)])
             self._at_end = True
             service.leave(self)
             return
         self.heard_at = time.monotonic()
         lines, self._unfinished = split_lines(self._unfinished, data)
-        if self._unfinished and len(self._unfinished) > service.max_message + 1:  # + 1: a CR
+        if self._unfinished and len(self._unfinished) > service.longest_line:
             lines.append(bytes(self._unfinished))
             self._unfinished = b""
         if lines:
@@ -193,8 +197,9 @@ class Connection(Peer):
         sent = self._socket.send(self._unsent)
         del self._unsent[:sent]  # type: ignore[union-attr]
         leaving = self in self.listener.leaving
+        self.heard_at = time.monotonic()
         if leaving:
-            self.deadline = time.monotonic() + FLUSH_TIME
+            self.deadline = self.heard_at + FLUSH_TIME
         if not self._unsent:
             self._unsent = b""
             self.listener.selector.modify(self._socket, selectors.EVENT_READ, self.ready)
@@ -380,6 +385,7 @@ class Listener(Transport):
         self.entering.discard(connection)
         self.served.add(connection)
         connection.deadline = 0.0
+        connection.heard_at = time.monotonic()
         self.service.show(connection, f"Connected by {connection.name}")
 
     def part_with(self, connection: Connection) -> bool:
@@ -396,7 +402,7 @@ class Listener(Transport):
         for connections in (self.entering, self.served, self.leaving):
             connections.discard(connection)
         self.service.show(connection, f"Disconnected: {connection.name}" + (f" ({why})" if why else ""))
-        self._listen(len(self.leaving) < self._max_leaving)
+        self._listen(self._has_room())
 
     def tick(self, now: float) -> None:
         """Close what has run out of time."""
@@ -405,12 +411,13 @@ class Listener(Transport):
         for connection in [connection for connection in self.entering if connection.deadline < now]:
             connection.close(f"no PROXY header or TLS handshake within {ENTER_TIME:g} s")
         if self._idle_timeout:
-            oldest = now - self._idle_timeout
-            for connection in [connection for connection in self.served if connection.heard_at < oldest]:
+            for connection in [
+                connection for connection in self.served if connection.idle_since() < now - self._idle_timeout
+            ]:
                 connection.close(f"nothing arrived for {self._idle_timeout:g} s")
         if self.proxies:
             self.proxies.tick(now)
-        self._listen(len(self.leaving) < self._max_leaving)
+        self._listen(self._has_room())
 
     def stop(self) -> None:
         """Accept no more; end every conversation."""
@@ -429,6 +436,11 @@ class Listener(Transport):
         self._socket.close()
         for connection in [*self.served, *self.entering, *self.leaving]:
             connection.close("it did not close in time")
+
+    def _has_room(self) -> bool:
+        """Tell whether there is a place for one more, if only to be told that the server is full."""
+        connections = len(self.served) + len(self.entering) + len(self.leaving)
+        return connections < self._max_clients + self._max_leaving
 
     def _listen(self, on: bool) -> None:
         if on and not self._listens and self._socket.fileno() >= 0:
@@ -465,7 +477,7 @@ class Listener(Transport):
             if not self.tls:
                 connection.send([FULL % self._max_clients])
             connection.end()
-            self._listen(len(self.leaving) < self._max_leaving)
+            self._listen(self._has_room())
         elif self.tls or self.proxies:
             self.entering.add(GuardedConnection(self, connected, address))
         else:

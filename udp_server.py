@@ -42,6 +42,14 @@ RECEIVE_BUFFER = 4 << 20
 PEER_TIME = 60.0
 """Seconds for which a peer hears what others say after its own last datagram."""
 MAX_PEERS = 10000
+MAX_TOLD = 10000
+"""Datagrams that what others say in one pass may become; what is more is dropped, as UDP may."""
+MAX_UNSENT = 1000
+UNSENT_TIME = 1.0
+"""Datagrams kept until the kernel has room for them, and for how many seconds; what is more is dropped. One neighbour
+that does not answer can fill the kernel's room for all (arp(7))."""
+DATAGRAM_SIZE = 65536
+"""Bytes that no datagram exceeds, over IPv6 either, so that none is cut."""
 PRIVILEGED_PORTS = 1024
 """Services such as echo (port 7) answer from ports below, and could be made to answer for ever (CVE-2024-2169)."""
 MAX_REPEATS = 1000
@@ -77,7 +85,7 @@ class UdpPeer(Peer):
     def tell(self, lines: list[bytes]) -> None:
         """Send lines of others, a datagram each, ended as the peer ended its own last message."""
         line_end = ending(self.tail) if self.tail.endswith(b"\n") else b""
-        self.send([line + line_end for line in lines])
+        self.send([line + line_end for line in lines[: self._endpoint.most_told(len(lines))]])
 
     def end(self) -> None:
         """Forget the peer."""
@@ -100,8 +108,9 @@ class Endpoint(Transport):
         self._selector = selector
         self._may_circle = service.reply in ("echo", "relay")
         self._peers: dict[Address, UdpPeer] = {}
-        self._unsent: collections.deque[tuple[UdpPeer, bytes]] = collections.deque()
-        self._repeats: collections.Counter[tuple[Address, bytes]] = collections.Counter()
+        self._unsent: collections.deque[tuple[float, UdpPeer, bytes]] = collections.deque()
+        self._dropped = 0
+        self._repeats: collections.Counter[int] = collections.Counter()
         family, address = resolve(options.host, port, socket.SOCK_DGRAM)[0]
         self._socket = open_endpoint(family, address, options.reuse_port)
         self._address: Address = self._socket.getsockname()
@@ -120,24 +129,35 @@ class Endpoint(Transport):
         if self._peers.pop(peer.key, None):
             self._service.show(peer, f"Forgot {peer.name}")
 
-    def send(self, peer: UdpPeer, datagram: bytes) -> None:
+    def most_told(self, lines: int) -> int:
+        """Return how many of so many lines each peer may be told in a pass; count those that it may not."""
+        most = max(MAX_TOLD // max(len(self._peers), 1), 1)
+        self._dropped += max(lines - most, 0)
+        return most
+
+    def send(self, peer: UdpPeer, datagram: bytes, kept_at: float = 0.0) -> None:
         """Send a datagram from the address that the peer sent to; keep it if the kernel has no room just now."""
         try:
             if self._unsent:
-                self._unsent.append((peer, datagram))
+                self._keep(peer, datagram, kept_at)
             elif peer.source:
                 self._socket.sendmsg([datagram], peer.source, 0, peer.address)
             else:
                 self._socket.sendto(datagram, peer.address)
         except BlockingIOError:
-            self._unsent.append((peer, datagram))
-            self._selector.modify(self._socket, selectors.EVENT_WRITE, self._ready)
+            self._selector.modify(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE, self._ready)
+            self._keep(peer, datagram, kept_at)
         except OSError as error:
             self._service.show(peer, f"Cannot send to {peer.name}: {reason(error)}")
 
     def tick(self, now: float) -> None:
-        """Forget who was not heard from lately, and count repeated datagrams anew."""
+        """Forget who was not heard from lately, count repeated datagrams anew, and show how many were dropped."""
         self._repeats.clear()
+        if self._dropped:
+            self._service.record.line(
+                f"[UDP Server] {self._dropped} datagrams were not sent: there was no room for them"
+            )
+            self._dropped = 0
         for peer in [peer for peer in self._peers.values() if peer.heard_at < now - PEER_TIME]:
             del self._peers[peer.key]
 
@@ -154,12 +174,24 @@ class Endpoint(Transport):
 
     def _ready(self) -> None:
         if self._unsent:
-            unsent, self._unsent = self._unsent, collections.deque()
-            self._selector.modify(self._socket, selectors.EVENT_READ, self._ready)
-            for peer, datagram in unsent:
-                self.send(peer, datagram)
+            self._flush()
+        self._read()
+
+    def _keep(self, peer: UdpPeer, datagram: bytes, kept_at: float) -> None:
+        if len(self._unsent) < MAX_UNSENT:
+            self._unsent.append((kept_at or time.monotonic(), peer, datagram))
         else:
-            self._read()
+            self._dropped += 1
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, collections.deque()
+        self._selector.modify(self._socket, selectors.EVENT_READ, self._ready)
+        oldest = time.monotonic() - UNSENT_TIME
+        for kept_at, peer, datagram in unsent:
+            if kept_at >= oldest:
+                self.send(peer, datagram, kept_at)
+            else:
+                self._dropped += 1
 
     def _read(self) -> None:
         receive = self._receive_with_destination if self._tells_destination else self._receive
@@ -188,10 +220,10 @@ class Endpoint(Transport):
                 self._service.receive(peer, [data])
 
     def _receive(self) -> tuple[bytes, Address]:
-        return self._socket.recvfrom(MAX_DATAGRAM + 1)
+        return self._socket.recvfrom(DATAGRAM_SIZE)
 
     def _receive_with_destination(self) -> tuple[bytes, Address]:
-        data, ancillary, _, address = self._socket.recvmsg(MAX_DATAGRAM + 1, ANCILLARY_SIZE)
+        data, ancillary, _, address = self._socket.recvmsg(DATAGRAM_SIZE, ANCILLARY_SIZE)
         return data, (address, *ancillary)
 
     def _meet(self, key: Address) -> UdpPeer | None:
@@ -201,7 +233,7 @@ class Endpoint(Transport):
         if len(self._peers) >= MAX_PEERS:
             del self._peers[next(iter(self._peers))]  # whoever has been known longest
         peer = self._peers[key] = UdpPeer(self, address, key)
-        peer.source = [without_interface(*item) for item in ancillary]
+        peer.source = [without_interface(*item) for item in ancillary if not is_for_a_group(*item)]
         host, port = address[:2]
         if port < PRIVILEGED_PORTS:
             peer.why_ignored = "a port that services answer from"
@@ -217,9 +249,10 @@ class Endpoint(Transport):
         if self._service.reply == "relay" and re.match(RELAYED_TWICE, data):
             return "two servers have relayed it"
         if self._service.reply == "echo":
-            self._repeats[peer.key, data] += 1
-            if self._repeats[peer.key, data] > MAX_REPEATS:
-                del self._repeats[peer.key, data]
+            which = hash((peer.key, data))  # short, where a datagram may be long
+            self._repeats[which] += 1
+            if self._repeats[which] > MAX_REPEATS:
+                del self._repeats[which]
                 return f"the same more than {MAX_REPEATS} times within a second"
         return ""
 
@@ -256,6 +289,11 @@ def tell_destination(endpoint: socket.socket, family: socket.AddressFamily) -> b
     except (AttributeError, OSError):
         return False
     return hasattr(endpoint, "recvmsg")
+
+
+def is_for_a_group(level: int, _: int, packet_info: bytes) -> bool:
+    """Tell whether a datagram was sent to an IPv6 multicast address, which no reply can come from (RFC 4291, 2.7)."""
+    return level == socket.IPPROTO_IPV6 and packet_info[:1] == b"\xff"
 
 
 def without_interface(level: int, kind: int, packet_info: bytes) -> tuple[int, int, bytes]:

@@ -280,6 +280,8 @@ class Decisions(unittest.TestCase):
     def test_exit_typed_at_the_server(self) -> None:
         service, peers = service_with("--exit-from", "nobody")
         service.type_line(b" exit ")
+        self.assertFalse(service.stopping, "what came in this pass is answered first")
+        service.finish_pass()
         self.assertTrue(service.stopping)
         self.assertEqual([peer.events for peer in peers], 2 * [[("told", SHUTTING_DOWN)]])
 

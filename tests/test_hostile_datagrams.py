@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
 import select
+import selectors
 import socket
 import struct
 import sys
 import threading
 import time
 import unittest
+from unittest import mock
 
 from hostile import (
     CONFIRMATION,
@@ -26,9 +29,13 @@ from hostile import (
 )
 from support import (
     Server,
+    receive_lines,
     resident_bytes,
     wait_until,
 )
+
+import udp_server
+from common import MAX_DATAGRAM
 
 
 class Circles(PeerTest):
@@ -214,6 +221,72 @@ class Datagrams(PeerTest):
         with contextlib.suppress(socket.timeout):
             while True:
                 answers.append(peer.recv(1000))
+
+    @unittest.skipUnless(has_ipv6(), "no IPv6 here")
+    def test_a_datagram_longer_than_ipv4_has(self) -> None:
+        """It is refused, and not taken for a shorter one that ends where a line does."""
+        server = self.server("udp_server.py", "--host", "::1")
+        peer = self.datagrams(server.port, "::1")
+        peer.send(b"x" * MAX_DATAGRAM + b"\n" + b"y" * 19)
+        self.assertEqual(peer.recv(1000), b"Error: message longer than 65507 bytes")
+
+    def test_many_lines_for_many_peers(self) -> None:
+        """A room with UDP peers is not held up by one who says very much at once; what is dropped is counted."""
+        room = self.server("tcp_server.py", "--udp-port", 0, "--reply", "relay", "--quiet")
+        peers = [self.datagrams(room.udp_port) for _ in range(100)]
+        for peer in peers:
+            peer.send(b"hello")
+            self.assertEqual(peer.recv(1000), b"Message received: hello")
+        talker = self.connect(room.port)
+        talker.sendall(bytes(b"\n" * 30_000))
+        self.assertEqual(len(receive_lines(talker, 30_000)), 30_000)
+        dropped = int(room.wait_for(r"^\[UDP Server\] (\d+) datagrams were not sent: there was no room for them$")[1])
+        self.assertGreater(dropped, 100 * 30_000 * 0.9)
+
+    @on_linux
+    def test_echoes_cost_no_memory(self) -> None:
+        """What is counted to find circles is not kept."""
+        server = self.server("udp_server.py", "--reply", "echo", "--quiet")
+        peer = self.datagrams(server.port)
+        before = resident_bytes(server)
+        for number in range(1500):
+            datagram = b"%d" % number + bytes(60_000)
+            peer.send(datagram)
+            self.assertEqual(peer.recv(1 << 16), datagram)
+            if number % 500 == 0:
+                self.assertLess(resident_bytes(server), before + 16 * MIB)
+        self.assertLess(resident_bytes(server), before + 16 * MIB)
+
+    def test_a_network_that_takes_no_more(self) -> None:
+        """Datagrams wait a moment for the kernel to have room, and no more than so many; others are read meanwhile."""
+        options = argparse.Namespace(host="127.0.0.1", reuse_port=False)
+        selector = mock.Mock()
+        service = mock.Mock(reply="confirm")
+        endpoint = udp_server.Endpoint(service, selector, options, 0)
+        self.addCleanup(endpoint.close)
+        peer = udp_server.UdpPeer(endpoint, ("127.0.0.1", 9), ("127.0.0.1", 9))
+        real, endpoint._socket = endpoint._socket, mock.Mock()
+        self.addCleanup(real.close)
+        endpoint._socket.sendto.side_effect = BlockingIOError
+        endpoint._socket.recvfrom.side_effect = BlockingIOError
+        peer.send([b"%d" % number for number in range(udp_server.MAX_UNSENT + 5)])
+        events = selectors.EVENT_READ | selectors.EVENT_WRITE
+        self.assertEqual(selector.modify.call_args.args[1], events)
+        self.assertFalse(endpoint.stopped())
+        endpoint._socket.sendto.side_effect = None
+        endpoint._ready()
+        sent = [call.args[0] for call in endpoint._socket.sendto.call_args_list[1:]]
+        self.assertEqual(sent, [b"%d" % number for number in range(udp_server.MAX_UNSENT)])
+        self.assertTrue(endpoint.stopped())
+        endpoint._socket.sendto.side_effect = BlockingIOError
+        peer.send([b"stale"])
+        endpoint._socket.sendto.side_effect = None
+        endpoint._socket.sendto.reset_mock()
+        with mock.patch("time.monotonic", return_value=time.monotonic() + 2):
+            endpoint._ready()
+        endpoint._socket.sendto.assert_not_called()
+        endpoint.tick(time.monotonic())
+        service.record.line.assert_called_with("[UDP Server] 6 datagrams were not sent: there was no room for them")
 
     def test_peers_that_listen_no_more(self) -> None:
         """Replies to closed ports, and the errors that they bring back, disturb nobody."""

@@ -125,6 +125,15 @@ class Crowds(PeerTest):
         inside.close()
         wait_until(lambda: self._is_let_in(server.port), "a newcomer is let in")
 
+    def test_a_crowd_that_leaves_slowly(self) -> None:
+        """Clients that have said goodbye, but do not close, keep nobody out while there are places."""
+        server = self.server("tcp_server.py", "--quiet")
+        crowd = [self.connect(server.port) for _ in range(150)]
+        for connected in crowd:
+            connected.sendall(b"terminate\n")
+        round_trips(self.connect(server.port), 1)
+        self.assertLess(server.output.count("Disconnected"), 50, "it was let in before they were gone")
+
     def _is_let_in(self, port: int) -> bool:
         with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), PATIENCE) as newcomer:
             newcomer.sendall(b"hello\n")

@@ -400,13 +400,51 @@ class Shared:
             self.assert_left_alone(terminal)
 
         def test_terminal_after_termination(self) -> None:
-            """It is as it was after SIGTERM at a half-typed line."""
-            terminal, _ = self.conversation()
+            """It is as it was after a signal at a half-typed line."""
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+                terminal, _ = self.conversation()
+                terminal.type("half")
+                terminal.expect("You: half")
+                terminal.popen.send_signal(number)
+                self.assertEqual(terminal.wait(), 128 + number)
+                self.assert_left_alone(terminal)
+
+        def test_a_terminal_that_does_not_speak_utf8(self) -> None:
+            """It gets no bytes that mean something else to it: here, 0xC6 0x9B would erase the screen."""
+            terminal, peer = self.conversation(environment={"PYTHONIOENCODING": "iso8859-1"})
+            peer.say("\u019b2J")
+            terminal.expect(f"{CONFIRMED}hi", r"Server: \u019b2J", "You:", column=5)
+
+        @edits
+        @needs("bash")
+        def test_in_the_background(self) -> None:
+            """After Ctrl-Z and bg it does not draw its row over the shell's; after fg, the half-typed text is back."""
+            peer = Peer(self.script)
+            self.addCleanup(peer.close)
+            terminal = self.shell()
+            terminal.type(f"{sys.executable} {self.script} 127.0.0.1 {peer.port}; echo code $?\r")
+            peer.accept()
+            terminal.expect("You:", column=5)
+            terminal.type("hi\r")
+            self.assertEqual(peer.hear(), "hi")
+            peer.say("Message received: hi")
+            terminal.expect(f"{CONFIRMED}hi", "You:", column=5)
             terminal.type("half")
             terminal.expect("You: half")
-            terminal.popen.terminate()
-            self.assertEqual(terminal.wait(), 128 + signal.SIGTERM)
-            self.assert_left_alone(terminal)
+            terminal.type(CTRL_Z)
+            terminal.expect_row("Stopped")
+            terminal.expect("$", column=2)
+            terminal.type("bg\r")
+            terminal.expect_row(r"^\[1\]\+ .*&$")
+            peer.say("news")
+            terminal.expect_row("Server: news$")
+            for key in "echo still here\r":
+                terminal.type(key)
+            terminal.expect_row("^still here$")
+            terminal.type("fg\r")
+            terminal.expect("You: half", column=9)
+            terminal.type("-typed\r")
+            self.assertEqual(peer.hear(), "half-typed")
 
         def test_closed_window(self) -> None:
             """A client whose terminal goes away ends."""
