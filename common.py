@@ -302,7 +302,7 @@ class TypedLines:
             try:
                 return self._editor.read() if self._editor else os.read(0, RECEIVE_SIZE)
             except (EOFError, OSError):
-                if not in_background():
+                if not (in_background() or (self._editor and self._editor.was_in_background)):
                     return b""
 
 
@@ -323,6 +323,8 @@ class LineEditor:
         self._pen = threading.Lock()
         self._half_typed = ""
         """What was typed before another job took the terminal."""
+        self.was_in_background = False
+        """Whether another job had the terminal while the last line was read, so that its end means nothing."""
         self._closed = False
         self._reader = 0
         self._redraw_due = False
@@ -346,6 +348,7 @@ class LineEditor:
 
     def read(self) -> bytes:
         """Return what is typed next. Raises EOFError and OSError."""
+        self.was_in_background = False
         try:
             if not readline:
                 return os.read(0, RECEIVE_SIZE)
@@ -357,7 +360,7 @@ class LineEditor:
                 self._drawn()
             return (input(self._prompt) + "\n").encode(errors="surrogateescape")
         finally:
-            if not in_background():  # else the line is still to be typed, later
+            if not (in_background() or self.was_in_background):  # else the line is still to be typed, later
                 self._asked.clear()
 
     def redraw(self) -> None:
@@ -419,10 +422,10 @@ class LineEditor:
             return False
 
         def redraw_if_due() -> int:
-            if in_background():
-                self._half_typed = readline.get_line_buffer()  # which readline forgets, if it tries to read now
+            self.was_in_background = in_background()
+            self._half_typed = readline.get_line_buffer() if self.was_in_background else ""
+            if self.was_in_background:
                 return 0
-            self._half_typed = ""
             with self._pen, contextlib.suppress(*TERMINAL_GONE):
                 if termios.tcgetattr(0) != self._settings_in_use:  # a shell's, after Ctrl-Z, fg
                     termios.tcsetattr(0, termios.TCSANOW, self._settings_in_use)
