@@ -415,10 +415,8 @@ class Shared:
             peer.say("\u019b2J")
             terminal.expect(f"{CONFIRMED}hi", r"Server: \u019b2J", "You:", column=5)
 
-        @edits
-        @needs("bash")
-        def test_in_the_background(self) -> None:
-            """After Ctrl-Z and bg it does not draw its row over the shell's; after fg, the half-typed text is back."""
+        def stopped(self) -> tuple[Terminal, Peer]:
+            """Return a shell's terminal, in which a client was stopped while somebody typed, and the client's peer."""
             peer = Peer(self.script)
             self.addCleanup(peer.close)
             terminal = self.shell()
@@ -434,6 +432,13 @@ class Shared:
             terminal.type(CTRL_Z)
             terminal.expect_row("Stopped")
             terminal.expect("$", column=2)
+            return terminal, peer
+
+        @edits
+        @needs("bash")
+        def test_in_the_background(self) -> None:
+            """After Ctrl-Z and bg it does not draw its row over the shell's; after fg, the half-typed text is back."""
+            terminal, peer = self.stopped()
             terminal.type("bg\r")
             terminal.expect_row(r"^\[1\]\+ .*&$")
             peer.say("news")
@@ -458,21 +463,7 @@ class Shared:
         @needs("bash")
         def test_stopped_and_continued(self) -> None:
             """After Ctrl-Z and fg the half-typed text is back, and what arrived meanwhile is shown."""
-            peer = Peer(self.script)
-            self.addCleanup(peer.close)
-            terminal = self.shell()
-            terminal.type(f"{sys.executable} {self.script} 127.0.0.1 {peer.port}; echo code $?\r")
-            peer.accept()
-            terminal.expect("You:", column=5)
-            terminal.type("hi\r")
-            self.assertEqual(peer.hear(), "hi")
-            peer.say("Message received: hi")
-            terminal.expect(f"{CONFIRMED}hi", "You:", column=5)
-            terminal.type("half")
-            terminal.expect("You: half")
-            terminal.type(CTRL_Z)
-            terminal.expect_row("Stopped")
-            terminal.expect("$", column=2)
+            terminal, peer = self.stopped()
             peer.say("news")
             terminal.type("fg\r")
             terminal.expect_row("^Server: news$")
