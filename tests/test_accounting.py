@@ -420,6 +420,15 @@ class Summaries(AccountingTest):
         connected.close()
         self.assert_one_line_error(client, "connection to .* lost: .*")
 
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")  # noqa: PTH110
+    def test_a_summary_that_can_not_be_written(self) -> None:
+        """It goes nowhere else, and does not make a failure of what went well."""
+        server = self.server("tcp_server.py")
+        for redirection in ("2>/dev/full", "2>&-"):
+            command = f'exec "$0" tcp_client.py {HOST} {server.port} -m hi --stats {redirection}'
+            client = self.start("sh", "-c", command, sys.executable)
+            self.assertEqual((client.wait(), client.output), (0, "Message received: hi\n"), redirection)
+
     def test_long_messages_are_named_in_short(self) -> None:
         port = self.endpoint().getsockname()[1]
         client = self.run_client("udp_client.py", HOST, port, "--timeout", 0.2, typed=b"long " * 12000 + b"\n")

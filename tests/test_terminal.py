@@ -409,6 +409,18 @@ class Shared:
                 self.assertEqual(terminal.wait(), 128 + number)
                 self.assert_left_alone(terminal)
 
+        def test_one_shot(self) -> None:
+            """A client that asks for no line leaves the row alone in which the cursor is."""
+            peer = Peer(self.script)
+            self.addCleanup(peer.close)
+            arguments = ("127.0.0.1", peer.port, "-m", "hi", "--no-reply", "--timeout", 0.1)
+            terminal = self.terminal("sh", "-c", 'printf row; "$@"', "sh", sys.executable, self.script, *arguments)
+            peer.accept()
+            self.assertEqual(peer.hear(), "hi")
+            peer.close()
+            self.assertEqual(terminal.wait(), 0)
+            self.assertEqual(bytes(terminal.output), b"row")
+
         def test_a_terminal_that_does_not_speak_utf8(self) -> None:
             """It gets no bytes that mean something else to it: here, 0xC6 0x9B would erase the screen."""
             terminal, peer = self.conversation(environment={"PYTHONIOENCODING": "iso8859-1"})
