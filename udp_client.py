@@ -8,6 +8,7 @@ names the one peer, so that datagrams of others are not received and a closed po
 from __future__ import annotations
 
 import collections
+import contextlib
 import errno
 import socket
 import sys
@@ -29,6 +30,8 @@ from common import (
 from common_client import Broken, Channel, Ledger, Session, add_arguments, find
 
 DATAGRAMS_AT_ONCE = 64
+RECEIVE_BUFFER = 4 << 20
+"""Bytes of kernel buffer asked for, so that what others say in a room does not push out a reply."""
 
 
 class Datagrams(Channel):
@@ -134,6 +137,8 @@ def connect_to(family: socket.AddressFamily, address: Address) -> socket.socket:
     connected = socket.socket(family, socket.SOCK_DGRAM)
     try:
         connected.setblocking(False)
+        with contextlib.suppress(OSError):  # macOS refuses what is over its limit, Linux gives what it allows
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         connected.connect(address)
         if connected.getsockname()[:2] == address[:2]:  # our port is the one where no server is
             raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens there")

@@ -150,7 +150,7 @@ class Replies(AccountingTest):
         said = {
             self.client("tcp_client.py", HOST, server.port, "--stats"): mixed,
             self.client("tcp_client.py", HOST, server.port, "--stats", "--timeout", 10): mixed[::-1],
-            self.client("udp_client.py", HOST, server.udp_port, "--stats"): lines,
+            self.client("udp_client.py", HOST, server.udp_port, "--stats", "--timeout", 1, "--retries", 50): lines,
         }
         for client, texts in said.items():
             client.type("".join(f"{text}\n" for text in texts))
