@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,12 @@ PATIENCE = 20.0
 COMPILED = tempfile.TemporaryDirectory()
 os.environ["PYTHONPYCACHEPREFIX"] = COMPILED.name
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Under nohup, or in the background of a shell script, programs start with signals ignored, and leave that so.
+for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"):
+    number = getattr(signal, name, None)
+    if number and signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 sys.path.insert(0, str(ROOT))  # the unit tests import the scripts' modules
 
