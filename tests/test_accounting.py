@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import sqlite3
-import struct
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import unittest
 from collections.abc import Sequence
 from pathlib import Path
 
+from hostile import reset
 from support import PATIENCE, Process, Server, TestCase, free_port, receive_lines, wait_until
 
 import common_client
@@ -416,8 +416,7 @@ class Summaries(AccountingTest):
         client = self.client("tcp_client.py", HOST, listener.getsockname()[1], "--no-reply", "-m", "one")
         connected = self.accept(listener)
         wait_until(lambda: connected.recv(100, socket.MSG_PEEK), "the message")
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connected.close()
+        reset(connected)
         self.assert_one_line_error(client, "connection to .* lost: .*")
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")  # noqa: PTH110

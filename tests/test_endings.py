@@ -8,17 +8,27 @@ import importlib
 import io
 import os
 import re
-import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
+import time
 import unittest
 from pathlib import Path
 from unittest import mock
 
-from support import PATIENCE, Process, Server, TestCase, free_port, receive_all, receive_lines, wait_until
+from hostile import MIB, fill, has_ipv6, reset
+from support import (
+    PATIENCE,
+    Process,
+    Server,
+    TestCase,
+    free_port,
+    receive_all,
+    receive_lines,
+    wait_until,
+    with_constants,
+)
 
 import common
 
@@ -29,21 +39,7 @@ IS_POSIX = unittest.skipUnless(os.name == "posix", "Windows has other signals")
 IS_LINUX = unittest.skipUnless(sys.platform == "linux", "this is how Linux does it")
 
 
-def has_ipv6() -> bool:
-    """Tell whether ::1 can be used here."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        probe.bind(("::1", 0))
-        return True
-    return False
-
-
 HAS_IPV6 = unittest.skipUnless(has_ipv6(), "there is no IPv6")
-
-
-def reset(connected: socket.socket) -> None:
-    """Close a connection with a reset."""
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connected.close()
 
 
 class ServerGoesAway(TestCase):
@@ -218,11 +214,7 @@ class ClientGoesAway(TestCase):
 
     def test_while_it_does_not_read(self) -> None:
         raw = self.connect(self.tcp.port)
-        self.addCleanup(raw.close)
-        raw.setblocking(False)
-        while select.select([], [raw], [], 0.2)[1]:
-            with contextlib.suppress(BlockingIOError):
-                raw.send(b"x" * 60000 + b"\n")
+        fill(raw, b"x" * 60000 + b"\n", 64 * MIB)
         self.assert_noted(raw, reset)
 
     def test_with_a_half_close(self) -> None:
@@ -267,15 +259,27 @@ class Stopping(TestCase):
                     )
 
     def test_clients_that_do_not_read_can_not_keep_a_server(self) -> None:
-        server = self.server("tcp_server.py", "--quiet", "--udp-port", 0)
-        for _ in range(3):
-            raw = self.connect(server.port)
-            raw.setblocking(False)
-            while select.select([], [raw], [], 0.1)[1]:
-                with contextlib.suppress(BlockingIOError):
-                    raw.send(b"x" * 60000 + b"\n")
+        server = self.server("tcp_server.py", "--quiet", "--udp-port", 0, within=with_constants(STOP_WITHIN=0.2))
+        for _ in range(2):
+            self.unread(server)
         server.signal(signal.SIGTERM)
         self.assertEqual(server.wait(), 0)
+
+    def test_clients_that_read_late_get_all_that_was_answered(self) -> None:
+        server = self.server("tcp_server.py", "--quiet", "--udp-port", 0, within=with_constants(STOP_WITHIN=PATIENCE))
+        raw = self.unread(server)
+        server.signal(signal.SIGTERM)
+        server.wait_for("SIGTERM received")
+        time.sleep(0.3)  # what is tested is that the server waits
+        self.assertRegex(receive_all(raw), rb"\A(Message received: x{60000}\n)+Server shutting down\.\.\.\n\Z")
+        raw.close()
+        self.assertEqual(server.wait(), 0)
+
+    def unread(self, server: Server) -> socket.socket:
+        """Return a connection to a server that has sent as much as the server reads, and has read nothing."""
+        raw = self.connect(server.port)
+        fill(raw, b"x" * 60000 + b"\n", 64 * MIB)
+        return raw
 
     def test_what_was_received_before_a_signal_is_answered(self) -> None:
         server = self.server("tcp_server.py", "--quiet")

@@ -477,6 +477,22 @@ class BrokenConnections(PeerTest):
         server.wait_for(r"Disconnected: \S+ \(.+\)$")
         self.assert_well(server)
 
+    def test_who_reads_is_not_idle(self) -> None:
+        """A client that only takes what it is owed, however slowly, is not cut off before it has all of it."""
+        within = with_constants(TICK=0.05)
+        server = self.server("tcp_server.py", "--reply", "echo", "--quiet", "--idle-timeout", 0.2, within=within)
+        slow = self.lazy_connection(server.port)
+        line = b"z" * 99 + b"\n"
+        sent = fill(slow, line * 600, 64 * MIB)
+        got = 0
+        for _ in range(10):
+            got += len(slow.recv(4096))
+            time.sleep(0.05)  # what is tested is a slow reader
+        while got < sent // len(line) * len(line):
+            got += len(slow.recv(MIB))
+        self.assertEqual(slow.recv(1), b"", "now it is idle")
+        self.assert_well(server)
+
     @on_linux
     def test_keepalive(self) -> None:
         """The kernel is asked to find out whether a silent peer still exists."""

@@ -173,14 +173,14 @@ class Shared:
         def test_typed_text_longer_than_the_window(self) -> None:
             """It scrolls sideways in one row, which comes back as it was, and is sent whole."""
             terminal, peer = self.conversation(columns=40)
-            text = "".join(f"{number:04} " for number in range(30))
+            text = " ".join(f"{number:04}" for number in range(30))
             terminal.type(text)
             terminal.expect_row(r"0029$")
             self.assertEqual(terminal.screen.rows[:-1][-2:], ["You: hi", f"{CONFIRMED}hi"])
             row, column = terminal.screen.rows[-1], terminal.screen.column
             peer.say("news")
             terminal.expect(f"{CONFIRMED}hi", "Server: news", row, column=column)
-            terminal.type(30 * LEFT + "x")
+            terminal.type(29 * LEFT + "x")
             terminal.expect_row(r"0023 x0024")
             peer.say("more")
             terminal.expect_row("Server: more")
@@ -544,7 +544,7 @@ class Shared:
         def test_long_typed_line(self) -> None:
             """It scrolls sideways in one row, which comes back as it was."""
             terminal, client = self.conversation(columns=60)
-            text = "".join(f"{number:04} " for number in range(30))
+            text = " ".join(f"{number:04}" for number in range(30))
             terminal.type(text)
             terminal.expect_row(r"0029$")
             row, column = terminal.screen.rows[-1], terminal.screen.column
