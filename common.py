@@ -297,12 +297,13 @@ class TypedLines:
     def _next(self) -> bytes:
         """Return what comes next; b"" at the end."""
         while True:
-            while in_background():
-                time.sleep(0.5)  # nothing tells a program that it is in the foreground again
+            if self._editor:
+                self._editor.wait_until_asked()
+            wait_for_foreground()
             try:
                 return self._editor.read() if self._editor else os.read(0, RECEIVE_SIZE)
             except (EOFError, OSError):
-                if not (in_background() or (self._editor and self._editor.was_in_background)):
+                if not in_background():
                     return b""
 
 
@@ -321,10 +322,6 @@ class LineEditor:
         self._prompt = prompt
         self._asked = threading.Event()
         self._pen = threading.Lock()
-        self._half_typed = ""
-        """What was typed before another job took the terminal."""
-        self.was_in_background = False
-        """Whether another job had the terminal while the last line was read, so that its end means nothing."""
         self._closed = False
         self._reader = 0
         self._redraw_due = False
@@ -346,13 +343,16 @@ class LineEditor:
         if not readline:
             self.redraw()
 
+    def wait_until_asked(self) -> None:
+        """Wait until the next line may be typed; without readline, it may at any time."""
+        if readline:
+            self._asked.wait()
+
     def read(self) -> bytes:
         """Return what is typed next. Raises EOFError and OSError."""
-        self.was_in_background = False
         try:
             if not readline:
                 return os.read(0, RECEIVE_SIZE)
-            self._asked.wait()
             self._reader = threading.get_ident()
             self._pen.acquire()
             self._write(erase_row())
@@ -360,7 +360,7 @@ class LineEditor:
                 self._drawn()
             return (input(self._prompt) + "\n").encode(errors="surrogateescape")
         finally:
-            if not (in_background() or self.was_in_background):  # else the line is still to be typed, later
+            if not in_background():  # else the line is still to be typed, later
                 self._asked.clear()
 
     def redraw(self) -> None:
@@ -398,10 +398,6 @@ class LineEditor:
         """Let go of the pen, as the prompt is drawn; readline calls this, once for each line."""
         with contextlib.suppress(*TERMINAL_GONE):
             self._settings_in_use = self._settings_in_use or termios.tcgetattr(0)
-        if self._half_typed:
-            readline.insert_text(self._half_typed)
-            readline.redisplay()
-            self._half_typed = ""
         self._pen.release()
 
     def _hook_into_readline(self) -> bool:
@@ -422,10 +418,7 @@ class LineEditor:
             return False
 
         def redraw_if_due() -> int:
-            self.was_in_background = in_background()
-            self._half_typed = readline.get_line_buffer() if self.was_in_background else ""
-            if self.was_in_background:
-                return 0
+            wait_for_foreground()
             with self._pen, contextlib.suppress(*TERMINAL_GONE):
                 if termios.tcgetattr(0) != self._settings_in_use:  # a shell's, after Ctrl-Z, fg
                     termios.tcsetattr(0, termios.TCSANOW, self._settings_in_use)
@@ -471,6 +464,12 @@ def erase_row() -> bytes:
 def takes_output() -> bool:
     """Tell whether standard output takes something at once, as far as the system can tell."""
     return os.name != "posix" or bool(select.select([], [1], [], 0)[1])
+
+
+def wait_for_foreground() -> None:
+    """Wait while another job owns the terminal, so that reading from it fails."""
+    while in_background():
+        time.sleep(0.2)  # nothing tells a program that it is in the foreground again
 
 
 def in_background(descriptor: int = 0) -> bool:
