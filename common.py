@@ -244,6 +244,8 @@ class TypedLines:
         self.edited = edits and self.typed and sys.stdout is not None and sys.stdout.isatty()
         self._editor = LineEditor(prompt) if self.edited else None
         self._unfinished: bytes | bytearray = b""
+        self.problem = ""
+        """Why the input could not be read to its end, if that is so."""
         if hasattr(signal, "SIGTTIN"):
             signal.signal(signal.SIGTTIN, signal.SIG_IGN)  # a job in the background gets an error instead of a stop
 
@@ -302,8 +304,14 @@ class TypedLines:
             wait_for_foreground()
             try:
                 return self._editor.read() if self._editor else os.read(0, RECEIVE_SIZE)
-            except (EOFError, OSError):
+            except BlockingIOError:  # somebody else who has this file set it so
+                select.select([0], [], [])
+            except EOFError:
                 if not in_background():
+                    return b""
+            except OSError as error:
+                if not in_background():
+                    self.problem = f"cannot read standard input: {reason(error)}"
                     return b""
 
 

@@ -47,6 +47,7 @@ from common import (
     seconds,
     visible,
     whole_number,
+    without_ending,
 )
 
 NAMED = 3
@@ -138,7 +139,7 @@ class Ledger:
 
     def oldest(self) -> float:
         """Return when a reply was first to be expected of those missing, in seconds; infinity if none is missing."""
-        return min((equal[0][3] for equal in self._waiting.values()), default=float("inf"))
+        return min((sent[3] for equal in self._waiting.values() for sent in equal), default=float("inf"))
 
     def send_again(self, now: float) -> list[bytes]:
         """Return the waiting messages that the server takes, in the order in which they were sent, to be sent at `now`.
@@ -160,6 +161,8 @@ class Ledger:
                 if last_at <= before and tries < retries:
                     equal[place] = number, message, first_at, now, tries + 1
                     again.append((number, message))
+        if again:
+            self._refused = 0  # what is sent again is refused again
         return [message for _, message in sorted(again)]
 
     def give_up(self, before: float) -> list[bytes]:
@@ -231,6 +234,7 @@ class Channel:
         self.ledger = ledger
         self.active_at = time.monotonic()
         self.exiting = False
+        self.exits_again = 0
         self.down = False
         """Whether there is no connection just now, and another attempt is due at `backoff.at`."""
         self.backoff = Backoff()
@@ -319,6 +323,11 @@ class Progress:
         self.due_at = now + self.EVERY
         if in_background(2):
             return
+        try:
+            columns = os.get_terminal_size(2).columns or 80
+        except OSError:  # its window is closed
+            self.due_at = float("inf")
+            return
         sent = done = sum(ledger.sent for ledger in self._ledgers)
         text = f"{sent:,} sent"
         if not self._no_reply:
@@ -326,7 +335,7 @@ class Progress:
             text += f", {done:,} confirmed"
         text += f", {(done - self._done) / (now - self._at):,.0f} lines a second"
         self._done, self._at = done, now
-        self.row = text[: (os.get_terminal_size(2).columns or 80) - 1].encode()
+        self.row = text[: columns - 1].encode()
         write_error(erase_row() + self.row)
 
     def above(self, lines: bytes) -> bytes:
@@ -354,7 +363,7 @@ class Session:
         self._edited = self._typed.edited
         self._lines = collections.deque(os.fsencode(text) for text in options.message or [])
         if any(channel.takes_lines for channel in channels):
-            self._lines = collections.deque(line for text in self._lines for line in text.split(b"\n"))
+            self._lines = collections.deque(line for text in self._lines for line in without_ending(text).split(b"\n"))
         self._coloured = has_colours(sys.stdout)
         self._progress = Progress([channel.ledger for channel in channels], self._no_reply)
         if self._typed.typed or self._one_shot or sys.stderr is None or not sys.stderr.isatty():
@@ -363,6 +372,7 @@ class Session:
         self._takes_input = False
         self._word = b""
         self._closing = False
+        self._half_closed = False
         self._stuck = False
         self._failed = False
         self._problems: list[str] = []
@@ -400,23 +410,21 @@ class Session:
         wait = min(1.0, self._progress.due_at - now)
         for channel in self._channels:
             self._watch(channel)
-            wait = min(wait, (channel.backoff.at if channel.down else self._late_at(channel)) - now)
-        ready = self._selector.select(max(wait, 0))
+            wait = min(wait, self._due_at(channel) - now)
+        ready = self._selector.select(max(wait, 0)) or self._selector.select(0)  # after Ctrl-Z, fg the wait is over
         now = time.monotonic()  # before anything is shown: who reads that may be slow, and the server not late
         for key, events in ready:
             if key.data is None:
                 self._take_typed()
                 continue
             if events & selectors.EVENT_WRITE:
-                key.data.flush()
+                self._survive(key.data, lambda channel: channel.flush())
             if events & selectors.EVENT_READ:
                 self._survive(key.data, self._receive)
         self._send_lines()
         for channel in self._channels:
-            if channel.down and now >= channel.backoff.at:
-                self._survive(channel, self._reopen)
-            elif now >= self._late_at(channel):
-                self._survive(channel, functools.partial(self._give_up_late, now=now))
+            if now >= self._due_at(channel):
+                self._survive(channel, self._reopen if channel.down else functools.partial(self._give_up_late, now=now))
 
     def _take_typed(self) -> None:
         lines = self._typed.read()
@@ -456,7 +464,7 @@ class Session:
         else:
             channel.ledger.add(messages, time.monotonic())
         if messages:
-            channel.send(messages)
+            self._survive(channel, lambda channel: channel.send(messages))
 
     def _receive(self, channel: Channel) -> None:
         data, replies = channel.read()
@@ -473,6 +481,12 @@ class Session:
             self._closing = False
             for refused in self._channels:
                 refused.exiting = False
+        elif self._no_reply and not self._failed:
+            refusals = [visible(reply) for reply in replies if reply.startswith(REFUSALS)]
+            self._problems += [f"{channel.peer} refused: {refusal}" for refusal in refusals[:1]]
+            self._failed = bool(refusals)
+        if channel.ended and channel.exiting and not channel.told_goodbye:
+            self._problems.append(f"{channel.peer} closed without an answer to 'exit'")
         if channel.ended and not self._closing:
             if not channel.told_goodbye:
                 raise Broken(f"connection closed by {channel.peer}")
@@ -486,7 +500,8 @@ class Session:
         except Broken as broken:
             if self._closing:
                 channel.ended = True
-                self._problems += [str(broken)] if channel.exiting or self._no_reply else []
+                has_answered = channel.told_goodbye or not (channel.exiting or self._no_reply)
+                self._problems += [] if has_answered else [str(broken)]
                 return
             if not channel.reconnects:
                 raise
@@ -522,7 +537,13 @@ class Session:
             return False
         if not self._closing and self._close(channels):
             return True
-        return self._closing and self._word == TERMINATE and not any(channel.unsent() for channel in channels)
+        if self._word != TERMINATE or not self._closing or any(channel.unsent() for channel in channels):
+            return False
+        if self._no_reply and not self._half_closed:  # to close while replies come would destroy what is on its way
+            self._half_closed = True
+            for channel in channels:
+                channel.finish()
+        return not self._no_reply or all(channel.ended for channel in channels)
 
     def _leave_broken(self, channels: list[Channel]) -> list[Channel]:
         """End the channels without a connection, since a person who leaves does not wait for it; return the others."""
@@ -542,6 +563,7 @@ class Session:
             return True
         for channel in channels if self._closing else ():
             channel.exiting = self._word == EXIT
+            channel.exits_again = 0 if channel.reconnects else channel.retries
             channel.active_at = time.monotonic()
             if self._word:
                 channel.send([self._word])
@@ -581,10 +603,12 @@ class Session:
             self._selector.unregister(self._typed.socket)
         self._takes_input = on
 
-    def _late_at(self, channel: Channel) -> float:
-        """Return when the next missing reply of a channel is late; infinity if none is due."""
-        if channel.ended or channel.down:
+    def _due_at(self, channel: Channel) -> float:
+        """Return when to open a channel again, or when its next missing reply is late; infinity if neither is due."""
+        if channel.ended:
             return float("inf")
+        if channel.down:
+            return channel.backoff.at
         if channel.loses and not self._closing:
             return channel.ledger.oldest() + self._timeout
         due = self._closing or (channel.ledger.due and not self._no_reply)
@@ -593,7 +617,12 @@ class Session:
     def _give_up_late(self, channel: Channel, now: float) -> None:
         """Send again what is late by `now`, or stop waiting for it: a message is lost, or the server is stuck."""
         late = f"no reply from {channel.peer} within {self._timeout:g} s"
-        if channel.exiting:
+        if channel.exiting and not channel.told_goodbye:
+            if channel.exits_again > 0:
+                channel.exits_again -= 1
+                channel.active_at = now
+                channel.send([self._word])
+                return
             raise Failure(f"no answer to 'exit' from {channel.peer} within {self._timeout:g} s")
         if channel.reconnects and not channel.loses:
             raise Broken(late)
@@ -629,6 +658,7 @@ class Session:
         if self._lines or self._typed.left():
             rest = f"what comes after '{self._word.decode()}'" if self._word else "the rest of the input"
             self._problems.append(f"{rest} was not sent")
+        self._problems += [self._typed.problem] if self._typed.problem else []
         if self._problems:
             report("; ".join(self._problems))
         if self._interactive or self._stats:

@@ -33,8 +33,9 @@ LONGEST_EXTRA = 1 << 20
 """Bytes by which a line from the server may be longer than the longest message that was sent."""
 
 
-TLS_ALERT = b"\x15\x03"
-"""How the answer of a TLS server to anything but TLS begins: an alert, of version 3.x (RFC 8446, 5.1)."""
+TLS_ALERT_START = b"\x15\x03"
+TLS_ALERT_SIZE = 7
+"""What a TLS server answers to anything but TLS: an alert, of version 3.x (RFC 8446, sections 5.1 and 6)."""
 TLS_PROBLEMS = {
     "CERTIFICATE_REQUIRED": "the server wants a client certificate (--tls-cert and --tls-key)",
     "HANDSHAKE_FAILURE": "the server refuses the handshake; it may want a client certificate (--tls-cert, --tls-key)",
@@ -110,7 +111,7 @@ class Stream(Channel):
             return b"", []
         except OSError as error:
             raise self._explain(error) from error
-        if data.startswith(TLS_ALERT) and not self._is_secure:
+        if len(data) == TLS_ALERT_SIZE and data.startswith(TLS_ALERT_START) and not self._is_secure:
             raise Failure(f"{self.peer} speaks TLS; connect with --tls")
         if not data:
             self.ended = True

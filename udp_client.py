@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
+import os
 import socket
 import sys
 import time
@@ -100,7 +101,12 @@ class Datagrams(Channel):
         return b"".join([reply if reply.endswith(b"\n") else reply + b"\n" for reply in replies]), replies
 
     def finish(self) -> None:
-        """End: UDP knows no half-close, and nothing more is due."""
+        """End: UDP knows no half-close, and nothing more is due; but ask whether the last datagram found nobody."""
+        while not self.down:
+            error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if not error:
+                break
+            self._try_next(OSError(error, os.strerror(error)))
         self.ended = True
 
     def _connect_next(self) -> None:
@@ -118,7 +124,7 @@ class Datagrams(Channel):
 
     def _try_next(self, error: OSError) -> None:
         """After an error, send all again to the host's next address, if nothing ever came from this one."""
-        if self.retries and not self._addresses:
+        if self.retries and (self._heard or not self._addresses):
             self._unsent.clear()  # they count as lost, and are sent again when they are late
             return
         if self._heard or not self._addresses:
