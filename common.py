@@ -197,7 +197,7 @@ def visible(text: bytes | str) -> str:
         text = text.decode("utf-8", "backslashreplace")
     if text.isprintable():
         return text
-    return "".join([char if char.isprintable() or char in HARMLESS else escaped(char) for char in text])
+    return text.translate(SHOWN)
 
 
 PRINTABLE_ASCII = bytes(range(32, 127))
@@ -205,9 +205,22 @@ HARMLESS = "\u00a0\u3000\u200c\u200d"
 """Spaces, and the joiners inside emoji and words, which str.isprintable() counts with the control characters."""
 
 
-def escaped(char: str) -> str:
-    """Return a character as its escape sequence."""
-    return char.encode("unicode_escape").decode("ascii")
+class Shown(dict[int, str]):
+    """How each character is shown, by its number, as str.translate() takes it; worked out when it is first wanted."""
+
+    LIMIT = 1000
+    """Characters that are remembered; a peer could send a million different ones."""
+
+    def __missing__(self, number: int) -> str:
+        char = chr(number)
+        is_harmless = char.isprintable() or char in HARMLESS
+        shown = char if is_harmless else char.encode("unicode_escape").decode("ascii")
+        if len(self) < self.LIMIT:
+            self[number] = shown
+        return shown
+
+
+SHOWN = Shown()
 
 
 def split_lines(unfinished: bytes | bytearray, data: bytes) -> tuple[list[bytes], bytes | bytearray]:
@@ -311,7 +324,7 @@ class TypedLines:
                     return b""
             except OSError as error:
                 if not in_background():
-                    self.problem = f"cannot read standard input: {reason(error)}"
+                    self.problem = reason(error)
                     return b""
 
 
@@ -469,9 +482,9 @@ def erase_row() -> bytes:
     return b"\r%*s\r" % (shutil.get_terminal_size().columns - 1, b"")
 
 
-def takes_output() -> bool:
-    """Tell whether standard output takes something at once, as far as the system can tell."""
-    return os.name != "posix" or bool(select.select([], [1], [], 0)[1])
+def takes_output(descriptor: int = 1) -> bool:
+    """Tell whether a file takes something at once, as far as the system can tell."""
+    return os.name != "posix" or bool(select.select([], [descriptor], [], 0)[1])
 
 
 def wait_for_foreground() -> None:

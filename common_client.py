@@ -411,7 +411,7 @@ class Session:
         for channel in self._channels:
             self._watch(channel)
             wait = min(wait, self._due_at(channel) - now)
-        ready = self._selector.select(max(wait, 0)) or self._selector.select(0)  # after Ctrl-Z, fg the wait is over
+        ready = self._selector.select(max(wait, 0)) or self._selector.select(0)  # Ctrl-Z may take all of the wait
         now = time.monotonic()  # before anything is shown: who reads that may be slow, and the server not late
         for key, events in ready:
             if key.data is None:
@@ -658,7 +658,8 @@ class Session:
         if self._lines or self._typed.left():
             rest = f"what comes after '{self._word.decode()}'" if self._word else "the rest of the input"
             self._problems.append(f"{rest} was not sent")
-        self._problems += [self._typed.problem] if self._typed.problem else []
+        if self._typed.problem:
+            self._problems.append(f"cannot read standard input: {self._typed.problem}")
         if self._problems:
             report("; ".join(self._problems))
         if self._interactive or self._stats:

@@ -46,6 +46,7 @@ from common import (
     reason,
     report,
     show_address,
+    takes_output,
     visible,
     whole_number,
     without_ending,
@@ -240,6 +241,17 @@ class Record:
             self._add([b"[Server] %d lines were not shown, since the output stood still." % count])
             self._write()
 
+    def finish(self) -> None:
+        """Write what is left, within STOP_WITHIN seconds; report how many lines could not be shown."""
+        deadline = time.monotonic() + STOP_WITHIN
+        self.flush()
+        while self._unwritten and time.monotonic() < deadline:
+            select.select([], [self._output], [], max(deadline - time.monotonic(), 0))
+            self.flush()
+        lost = self._dropped + self._unwritten.count(b"\n")
+        if lost and not self._complained:
+            complain(f"{lost} lines were not shown, since the output stood still")
+
     def _add(self, lines: list[bytes]) -> None:
         if self._output < 0:
             return self._complain("it is closed")
@@ -281,7 +293,15 @@ class Record:
     def _complain(self, reason: str) -> None:
         if not self._complained:
             self._complained = True
-            report(f"cannot write to standard output: {reason}; serving goes on, without a record")
+            complain(f"cannot write to standard output: {reason}; serving goes on, without a record")
+
+
+def complain(problem: str) -> bool:
+    """Report a problem, unless standard error stands still, since a server waits for nobody; tell whether it could."""
+    could = takes_output(2)
+    if could:
+        report(problem)
+    return could
 
 
 NAMES_PEER = (
@@ -357,7 +377,7 @@ class Archive:
 
         self._sqlite = sqlite3
         self._record = record
-        self._path = os.path.abspath(path)  # SQLite takes names such as :memory: for something else
+        self._path = os.path.realpath(path)  # SQLite puts its log there; it takes :memory: for something else
         self._failing = False
         self._database: sqlite3.Connection | None = None
         self._identity: os.stat_result | None = None
@@ -384,7 +404,9 @@ class Archive:
                 database.rollback()  # does nothing after COMMIT
         except (OSError, self._sqlite.Error) as error:
             if not self._failing:
-                report(f"cannot save messages in {visible(self._path)}: {reason(error)}; their senders are told")
+                problem = f"save messages in {visible(self._path)}: {reason(error)}; their senders are told"
+                if not complain(f"cannot {problem}"):
+                    self._record.line(f"[Server] Cannot {problem}")
             self._set_failing(True)
             return False
         self._set_failing(False)
@@ -436,9 +458,13 @@ class Archive:
         return database
 
     def _is_in_place(self) -> bool:
-        """Tell whether the open file still has its name."""
+        """Tell whether the open file, and its log, still have their names."""
         with contextlib.suppress(FileNotFoundError):
-            return self._identity is not None and os.path.samestat(os.stat(self._path), self._identity)
+            return (
+                self._identity is not None
+                and os.path.samestat(os.stat(self._path), self._identity)
+                and os.path.samestat(os.stat(f"{self._path}-wal"), self._log)
+            )
         return False
 
     def _leave(self, database: sqlite3.Connection) -> None:
@@ -447,23 +473,27 @@ class Archive:
             busy, _, _ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy:
                 raise self._sqlite.OperationalError("it was moved or deleted, but another program still reads it")
-            remove_log(self._path, self._log)
+            self._patiently(lambda: remove_log(self._path, self._log))
         database.close()
         self._database = None
 
     def _enter_wal_mode(self, database: sqlite3.Connection) -> None:
-        """Wait for other programs that do the same; SQLite itself does not (sqlite.org/c3ref/busy_handler.html)."""
+        """Have the file written as WAL; SQLite itself does not wait here (sqlite.org/c3ref/busy_handler.html)."""
+        mode = self._patiently(lambda: database.execute("PRAGMA journal_mode = WAL").fetchone())
+        if mode != ("wal",):
+            raise self._sqlite.DatabaseError("its file system does not allow SQLite's WAL mode")
+
+    def _patiently(self, step: Callable[[], object]) -> object:
+        """Take a step and return what it returns; wait a while for other programs that do the same."""
         deadline = time.monotonic() + self._patience() / 1000
         while True:
             try:
-                mode = database.execute("PRAGMA journal_mode = WAL").fetchone()
-                break
-            except self._sqlite.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() >= deadline:
+                return step()
+            except (BlockingIOError, self._sqlite.OperationalError) as error:
+                is_locked = isinstance(error, BlockingIOError) or "locked" in str(error)
+                if not is_locked or time.monotonic() >= deadline:
                     raise
             time.sleep(RETRY)
-        if mode != ("wal",):
-            raise self._sqlite.DatabaseError("its file system does not allow SQLite's WAL mode")
 
     def _patience(self) -> int:
         return self.IMPATIENCE if self._failing else self.PATIENCE
@@ -494,14 +524,18 @@ def remove_log(path: str, log: os.stat_result) -> None:
 
     SQLite would take them for the next file's, which ruins both while others still use them for the last one
     (sqlite.org/howtocorrupt.html, on renaming a database while in use). Each server spares what another has begun.
+    Raises BlockingIOError while another is at it.
     """
     if not fcntl:  # Windows, where nobody can move a file that is open
         return
     with contextlib.suppress(FileNotFoundError):
         folder = os.open(os.path.dirname(path), os.O_RDONLY)
         try:
-            with contextlib.suppress(OSError):  # not all file systems can
-                fcntl.flock(folder, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if isinstance(error, BlockingIOError):
+                    raise  # else it is a file system that knows no locks
             if os.path.samestat(os.stat(f"{path}-wal"), log):
                 os.unlink(f"{path}-wal")
                 os.unlink(f"{path}-shm")
@@ -559,6 +593,8 @@ class Service:
         for message in messages:
             text = without_ending(message)
             word = text.strip()
+            if word in WORDS and len(message) > self.longest_line:  # it goes on: so much of a line is no word
+                word = b""
             if word not in WORDS and len(text) <= self.max_message:
                 plain.append(message)
                 continue
@@ -667,7 +703,7 @@ class Service:
 
     def _relay(self, said: list[tuple[Peer, list[bytes]]]) -> None:
         blocks = [
-            (peer, [peer.name.encode() + b": " + without_ending(message) for message in messages])
+            (peer, [quoted(peer.name.encode() + b": ", without_ending(message)) for message in messages])
             for peer, messages in said
         ]
         speakers = {peer for peer, _ in said}
@@ -681,6 +717,11 @@ class Service:
             for peer in list(transport.peers()):
                 if peer not in except_for:
                     peer.tell(lines)
+
+
+def quoted(heading: bytes, text: bytes) -> bytes:
+    """Return text with a heading before each of its lines: a datagram may hold several, and none is to be forged."""
+    return heading + text.replace(b"\n", b"\n" + heading)
 
 
 def listen_failure(address: Address, error: OSError) -> Failure:
@@ -722,7 +763,8 @@ class Loop:
         record.flush()
         self._typed.ask()
         while True:
-            for key, _ in select_ready(RETRY if service.stopping or record.waits else TICK):
+            wait = RETRY if service.stopping or record.waits else TICK
+            for key, _ in select_ready(wait) or select_ready(0):  # Ctrl-Z may take all of the wait
                 key.data()
                 if service.received_bytes > PASS_BYTES:
                     service.finish_pass()
@@ -747,7 +789,9 @@ class Loop:
         lines = self._typed.read()
         if lines is None:
             self._selector.unregister(self._typed.socket)
-            if self._typed.typed:
+            if self._typed.problem:
+                self._service.record.line(f"[Server] Cannot read standard input: {self._typed.problem}.")
+            elif self._typed.typed:
                 self._typed.close()
                 self._service.record.line("[Server] End of input. Serving goes on; Ctrl-C stops it.")
             return
@@ -785,5 +829,5 @@ def serve(
             record.flush()
             typed.close()
         record.line("[Server] All services stopped.")
-        record.flush()
+        record.finish()
     return 0

@@ -60,6 +60,9 @@ BACKLOG = 4096
 """Connections that the kernel may complete before accept() takes them; its own limit may be lower."""
 ACCEPT_AT_ONCE = 200
 """Connections accepted in one pass, so that a crowd at the door does not hold up those inside."""
+FEW = 2048
+SHORT_LINE = 32
+"""Bytes read at once from who sends lines that are shorter on average: each costs, and others wait meanwhile."""
 MAX_LAG = 1 << 20
 """Bytes said by others that a client may leave unread before it is cut off."""
 FLUSH_TIME = 10.0
@@ -87,7 +90,7 @@ class Connection(Peer):
     """A client's connection. It is read only while all its replies are sent: who does not read is not served."""
 
     __slots__ = (
-        *("_at_end", "_drained", "_socket", "_unfinished", "_unsent"),
+        *("_at_end", "_drained", "_read_size", "_socket", "_unfinished", "_unsent"),
         *("closed", "deadline", "heard_at", "listener"),
     )
     protocol = "TCP"
@@ -100,6 +103,7 @@ class Connection(Peer):
         self._unfinished: bytes | bytearray = b""
         self._unsent: bytes | bytearray = b""
         self._drained = 0
+        self._read_size = FEW
         self._at_end = False
         self.heard_at = time.monotonic()
         self.deadline = 0.0  # of a conversation that has ended, or not begun; else 0
@@ -116,7 +120,7 @@ class Connection(Peer):
             elif self.deadline and self in self.listener.leaving:
                 self._drain()
             else:
-                self._take(self._socket.recv(RECEIVE_SIZE))
+                self._take(self._socket.recv(self._read_size))
         except BlockingIOError:
             return
         except OSError as error:
@@ -170,6 +174,7 @@ class Connection(Peer):
             return
         self.heard_at = time.monotonic()
         lines, self._unfinished = split_lines(self._unfinished, data)
+        self._read_size = FEW if len(lines) * SHORT_LINE > len(data) else RECEIVE_SIZE
         if self._unfinished and len(self._unfinished) > service.longest_line:
             lines.append(bytes(self._unfinished))
             self._unfinished = b""
@@ -575,7 +580,10 @@ def tls_reason(error: Exception) -> str:
 
 def subject(tls: ssl.SSLObject) -> str:
     """Return the subject of the client's certificate, as it follows its address; "" if it has none."""
-    certificate = tls.getpeercert() or {}
+    try:
+        certificate = tls.getpeercert() or {}
+    except ValueError:  # the ssl module wants UTF-8 in it
+        return " (its certificate cannot be shown)"
     names: Any = certificate.get("subject", ())
     text = ", ".join(f"{kind}={value}" for name in names for kind, value in name)
     return f" ({visible(text)})" if text else ""

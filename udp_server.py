@@ -30,7 +30,17 @@ from common import (
     show_address,
     visible,
 )
-from common_server import Peer, Service, Transport, add_arguments, is_own_address, listen_failure, serve, share_port
+from common_server import (
+    PASS_BYTES,
+    Peer,
+    Service,
+    Transport,
+    add_arguments,
+    is_own_address,
+    listen_failure,
+    serve,
+    share_port,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -85,7 +95,7 @@ class UdpPeer(Peer):
     def tell(self, lines: list[bytes]) -> None:
         """Send lines of others, a datagram each, ended as the peer ended its own last message."""
         line_end = ending(self.tail) if self.tail.endswith(b"\n") else b""
-        self.send([line + line_end for line in lines[: self._endpoint.most_told(len(lines))]])
+        self.send(self._endpoint.what_fits([line + line_end for line in lines]))
 
     def end(self) -> None:
         """Forget the peer."""
@@ -129,11 +139,12 @@ class Endpoint(Transport):
         if self._peers.pop(peer.key, None):
             self._service.show(peer, f"Forgot {peer.name}")
 
-    def most_told(self, lines: int) -> int:
-        """Return how many of so many lines each peer may be told in a pass; count those that it may not."""
+    def what_fits(self, datagrams: list[bytes]) -> list[bytes]:
+        """Return what each peer may be told in a pass, without what is too long to be sent; count the rest."""
         most = max(MAX_TOLD // max(len(self._peers), 1), 1)
-        self._dropped += max(lines - most, 0)
-        return most
+        fitting = [datagram for datagram in datagrams if len(datagram) <= MAX_DATAGRAM][:most]
+        self._dropped += len(datagrams) - len(fitting)
+        return fitting
 
     def send(self, peer: UdpPeer, datagram: bytes, kept_at: float = 0.0) -> None:
         """Send a datagram from the address that the peer sent to; keep it if the kernel has no room just now."""
@@ -148,6 +159,10 @@ class Endpoint(Transport):
             self._selector.modify(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE, self._ready)
             self._keep(peer, datagram, kept_at)
         except OSError as error:
+            if peer.source:  # it may have written to a group or to all, and no reply can come from there
+                peer.source = []
+                self.send(peer, datagram, kept_at)
+                return
             self._service.show(peer, f"Cannot send to {peer.name}: {reason(error)}")
 
     def tick(self, now: float) -> None:
@@ -197,6 +212,8 @@ class Endpoint(Transport):
         receive = self._receive_with_destination if self._tells_destination else self._receive
         peers, now = self._peers, time.monotonic()
         for _ in range(DATAGRAMS_AT_ONCE):
+            if self._service.received_bytes > PASS_BYTES:
+                return
             try:
                 data, key = receive()
             except BlockingIOError:

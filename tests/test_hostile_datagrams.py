@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import re
 import select
 import selectors
 import socket
@@ -240,8 +241,9 @@ class Datagrams(PeerTest):
         talker = self.connect(room.port)
         talker.sendall(bytes(b"\n" * 30_000))
         self.assertEqual(len(receive_lines(talker, 30_000)), 30_000)
-        dropped = int(room.wait_for(r"^\[UDP Server\] (\d+) datagrams were not sent: there was no room for them$")[1])
-        self.assertGreater(dropped, 100 * 30_000 * 0.9)
+        told = re.compile(r"^\[UDP Server\] (\d+) datagrams were not sent: there was no room for them$", re.MULTILINE)
+        most = 100 * 30_000
+        wait_until(lambda: sum(map(int, told.findall(room.output))) > most / 2, "most are dropped, and counted")
 
     @on_linux
     def test_echoes_cost_no_memory(self) -> None:
@@ -261,7 +263,7 @@ class Datagrams(PeerTest):
         """Datagrams wait a moment for the kernel to have room, and no more than so many; others are read meanwhile."""
         options = argparse.Namespace(host="127.0.0.1", reuse_port=False)
         selector = mock.Mock()
-        service = mock.Mock(reply="confirm")
+        service = mock.Mock(reply="confirm", received_bytes=0)
         endpoint = udp_server.Endpoint(service, selector, options, 0)
         self.addCleanup(endpoint.close)
         peer = udp_server.UdpPeer(endpoint, ("127.0.0.1", 9), ("127.0.0.1", 9))
