@@ -143,7 +143,11 @@ class Stream(Channel):
 
 
 class TlsStream(Stream):
-    """A TCP connection in TLS."""
+    """A TCP connection in TLS.
+
+    TLS works on memory here (ssl.SSLObject), as in the server: an SSLSocket that has ended its side of the stream fails
+    when the server still has something to say.
+    """
 
     window_bytes = 1 << 16  # servers that hand TLS on to a program (ncat -e) lock up when more is on its way
 
@@ -153,7 +157,9 @@ class TlsStream(Stream):
 
         self._ssl = ssl
         self._is_secure = True
-        self._must_wait = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        self._tls: ssl.SSLObject | None = None
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._encrypted = bytearray()
         try:
             self._context = ssl.create_default_context(cafile=options.tls_ca)
         except OSError as error:
@@ -163,49 +169,82 @@ class TlsStream(Stream):
         if options.tls_cert:
             load_certificate(self._context, options.tls_cert, options.tls_key)
 
-    def read(self) -> tuple[bytes, list[bytes]]:
-        """Return the lines that have arrived, also those that wait decrypted while the socket is silent."""
-        data, lines = super().read()
-        while not self.ended and isinstance(self.socket, self._ssl.SSLSocket) and self.socket.pending():
-            more, more_lines = super().read()
-            data += more
-            lines += more_lines
-        return data, lines
+    def unsent(self) -> int:
+        """Return how many bytes are kept, encrypted or not."""
+        return len(self._encrypted) + super().unsent()
 
     def finish(self) -> None:
         """Send the end of the TLS stream (close_notify), and go on reading."""
-        self._unwrap()
+        if self._tls:
+            with contextlib.suppress(OSError, ValueError):  # it waits for the server's close_notify, or is gone
+                self._tls.unwrap()
+            with contextlib.suppress(OSError):  # read() will tell
+                self._send_encrypted()
 
     def close(self) -> None:
         """Close the connection; tell the server before, if it was not told yet."""
-        self._unwrap()
+        self.finish()
         super().close()
 
     def _transmit(self, data: bytearray) -> int:
-        try:
-            return super()._transmit(data)
-        except self._must_wait as error:
-            raise BlockingIOError from error
+        taken = 0
+        if self._tls and data and not self._encrypted:
+            taken = self._tls.write(data)
+        self._send_encrypted()
+        return taken
 
     def _receive(self) -> bytes:
+        self._take_encrypted(self.socket.recv(RECEIVE_SIZE))
+        text: list[bytes] = []
         try:
-            return super()._receive()
-        except self._must_wait as error:
-            raise BlockingIOError from error
+            while self._tls and all(text):
+                text.append(self._tls.read(RECEIVE_SIZE))
+        except self._ssl.SSLWantReadError as error:
+            if not text:
+                raise BlockingIOError from error
         except self._ssl.SSLZeroReturnError:  # the server's close_notify, after ours
-            return b""
+            pass
+        except self._ssl.SSLError:
+            if not text:  # else the next call meets it again
+                raise
+        finally:
+            self._send_encrypted()
+        return b"".join(text)
 
-    def _unwrap(self) -> None:
-        if isinstance(self.socket, self._ssl.SSLSocket):
-            with contextlib.suppress(OSError, ValueError):  # it waits for the server's close_notify, or is gone
-                self.socket.unwrap()
+    def _take_encrypted(self, data: bytes) -> None:
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def _send_encrypted(self) -> None:
+        self._encrypted += self._outgoing.read()
+        if self._encrypted:
+            with contextlib.suppress(BlockingIOError):
+                del self._encrypted[: self.socket.send(self._encrypted)]
 
     def _secure(self, connected: socket.socket) -> socket.socket:
+        self._incoming, self._outgoing = self._ssl.MemoryBIO(), self._ssl.MemoryBIO()
+        self._encrypted.clear()
+        deadline = time.monotonic() + self._timeout
         try:
-            return self._context.wrap_socket(connected, server_hostname=self._host, suppress_ragged_eofs=False)
+            self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_hostname=self._host)
+            while True:
+                try:
+                    self._tls.do_handshake()
+                    break
+                except self._ssl.SSLWantReadError:
+                    connected.sendall(self._outgoing.read())
+                    connected.settimeout(max(deadline - time.monotonic(), 0.001))
+                    self._take_encrypted(connected.recv(RECEIVE_SIZE))
+            connected.sendall(self._outgoing.read())
         except (OSError, ValueError) as error:
+            self._tls = None
+            with contextlib.suppress(OSError):
+                connected.sendall(self._outgoing.read())  # the alert that tells the server
             connected.close()
             raise self._explain(error) from error
+        return connected
 
     def _explain(self, error: Exception) -> Failure:
         where = f"{self._host} port {self._port}"
