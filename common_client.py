@@ -47,7 +47,6 @@ from common import (
     seconds,
     visible,
     whole_number,
-    without_ending,
 )
 
 NAMED = 3
@@ -173,6 +172,7 @@ class Ledger:
             self._waiting[text].remove(sent)
             if not self._waiting[text]:
                 del self._waiting[text]
+        self._refused = max(self._refused - len(late), 0)
         self._strike(late)
         return [message for _, message, *_ in late]
 
@@ -363,7 +363,8 @@ class Session:
         self._edited = self._typed.edited
         self._lines = collections.deque(os.fsencode(text) for text in options.message or [])
         if any(channel.takes_lines for channel in channels):
-            self._lines = collections.deque(line for text in self._lines for line in without_ending(text).split(b"\n"))
+            texts = [text.removesuffix(b"\n") for text in self._lines]
+            self._lines = collections.deque(line for text in texts for line in text.split(b"\n"))
         self._coloured = has_colours(sys.stdout)
         self._progress = Progress([channel.ledger for channel in channels], self._no_reply)
         if self._typed.typed or self._one_shot or sys.stderr is None or not sys.stderr.isatty():
@@ -372,7 +373,7 @@ class Session:
         self._takes_input = False
         self._word = b""
         self._closing = False
-        self._half_closed = False
+        self._leave_at = float("inf")
         self._stuck = False
         self._failed = False
         self._problems: list[str] = []
@@ -539,11 +540,18 @@ class Session:
             return True
         if self._word != TERMINATE or not self._closing or any(channel.unsent() for channel in channels):
             return False
-        if self._no_reply and not self._half_closed:  # to close while replies come would destroy what is on its way
-            self._half_closed = True
+        return not self._no_reply or self._has_left(channels)
+
+    def _has_left(self, channels: list[Channel]) -> bool:
+        """Half-close; tell whether the servers have ended, too, or had time to.
+
+        Nobody has confirmed what is on its way, and to close while something comes the other way would destroy it.
+        """
+        if self._leave_at == float("inf"):
+            self._leave_at = time.monotonic() + self._timeout
             for channel in channels:
-                channel.finish()
-        return not self._no_reply or all(channel.ended for channel in channels)
+                self._survive(channel, lambda channel: channel.finish())
+        return time.monotonic() >= self._leave_at or all(channel.ended for channel in channels)
 
     def _leave_broken(self, channels: list[Channel]) -> list[Channel]:
         """End the channels without a connection, since a person who leaves does not wait for it; return the others."""
@@ -565,12 +573,15 @@ class Session:
             channel.exiting = self._word == EXIT
             channel.exits_again = 0 if channel.reconnects else channel.retries
             channel.active_at = time.monotonic()
-            if self._word:
-                channel.send([self._word])
-            else:
-                channel.finish()
-                channel.ended = channel.ended or channel.down
+            self._survive(channel, self._part_from)
         return self._closing and all(channel.ended for channel in channels)
+
+    def _part_from(self, channel: Channel) -> None:
+        if self._word:
+            channel.send([self._word])
+        else:
+            channel.finish()
+            channel.ended = channel.ended or channel.down
 
     def _choose(self) -> Channel:
         channels = [channel for channel in self._channels if not channel.ended]

@@ -33,9 +33,6 @@ LONGEST_EXTRA = 1 << 20
 """Bytes by which a line from the server may be longer than the longest message that was sent."""
 
 
-TLS_ALERT_START = b"\x15\x03"
-TLS_ALERT_SIZE = 7
-"""What a TLS server answers to anything but TLS: an alert, of version 3.x (RFC 8446, sections 5.1 and 6)."""
 TLS_PROBLEMS = {
     "CERTIFICATE_REQUIRED": "the server wants a client certificate (--tls-cert and --tls-key)",
     "HANDSHAKE_FAILURE": "the server refuses the handshake; it may want a client certificate (--tls-cert, --tls-key)",
@@ -111,7 +108,7 @@ class Stream(Channel):
             return b"", []
         except OSError as error:
             raise self._explain(error) from error
-        if len(data) == TLS_ALERT_SIZE and data.startswith(TLS_ALERT_START) and not self._is_secure:
+        if is_tls_alert(data) and not self._is_secure:
             raise Failure(f"{self.peer} speaks TLS; connect with --tls")
         if not data:
             self.ended = True
@@ -268,6 +265,11 @@ class TlsStream(Stream):
         if isinstance(error, self._ssl.SSLError):
             return Failure(f"TLS with {where} failed: {why.replace('_', ' ').lower() or reason(error)}")
         return Broken(f"connection to {where} lost: {reason(error)}")
+
+
+def is_tls_alert(data: bytes) -> bool:
+    """Tell whether this is what a TLS server answers to anything but TLS (RFC 8446, sections 5.1 and 6)."""
+    return len(data) == 7 and data[:2] == b"\x15\x03" and data[3:5] == b"\0\2"
 
 
 def load_certificate(context: ssl.SSLContext, certificate: str, key: str) -> None:

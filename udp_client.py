@@ -171,6 +171,8 @@ def main() -> int:
     add = parser.add_argument_group("UDP").add_argument
     add("--retries", metavar="N", type=whole_number(0), default=0, help="send again what is not answered, N times (0)")
     options = parser.parse_args()
+    if options.retries and options.no_reply:
+        parser.error("--retries needs replies to know what to send again; leave out --no-reply")
     channel = Datagrams(options.host, options.port, options.retries)
     channel.reopen()
     return Session(options, [channel]).run(f"Sending to {channel.peer}.")

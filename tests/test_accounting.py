@@ -21,7 +21,7 @@ import unittest
 from collections.abc import Sequence
 from pathlib import Path
 
-from hostile import reset
+from hostile import on_linux, reset
 from support import PATIENCE, Process, Server, TestCase, free_port, receive_lines, wait_until
 
 import common_client
@@ -39,6 +39,18 @@ SUMMARY = re.compile(
     r"^(\d+) sent, (\d+) confirmed, (\d+) lost(?:; round trip min/avg/max ([\d.]+)/([\d.]+)/([\d.]+) ms)?$"
 )
 HAS_KILL = unittest.skipUnless(hasattr(signal, "SIGKILL"), "Windows has other signals")
+
+
+SEVERAL_ADDRESSES = """
+import runpy, socket, sys
+addresses = sys.argv[1].split()
+def find(host, port, family=0, type=0, *_):
+    return [(socket.AF_INET, type, 0, "", (address, port)) for address in addresses]
+socket.getaddrinfo = find
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script in a world in which every name stands for these addresses."""
 
 
 class AccountingTest(TestCase):
@@ -67,12 +79,16 @@ class AccountingTest(TestCase):
             self.assertEqual(one, other, f"in place {place}")
         self.assertEqual(len(found), len(expected))
 
-    def endpoint(self) -> socket.socket:
+    def client_of_two(self, script: str, *arguments: object) -> Process:
+        """Start a client that finds two addresses for each name."""
+        return self.start(sys.executable, "-c", SEVERAL_ADDRESSES, "127.0.0.1 127.0.0.2", script, *arguments)
+
+    def endpoint(self, host: str = HOST) -> socket.socket:
         """Return a UDP socket to receive datagrams on."""
         bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(bound.close)
         bound.settimeout(PATIENCE)
-        bound.bind((HOST, 0))
+        bound.bind((host, 0))
         return bound
 
 
@@ -259,6 +275,18 @@ class Summaries(AccountingTest):
             client = self.run_client(client_script, HOST, port, "--no-reply", "--stats", typed="one\ntwo\nthree\n")
             self.assertEqual((client.popen.returncode, client.errors), (0, "3 sent, no replies expected\n"))
 
+    def test_no_reply_and_nobody_there(self) -> None:
+        """What comes back from a closed port is no reply, and is told."""
+        client = self.client("udp_client.py", HOST, free_port(socket.SOCK_DGRAM), "--no-reply", "-m", "one")
+        self.assert_one_line_error(client, "nobody listens there")
+
+    @on_linux
+    def test_no_reply_and_somebody_at_the_next_address(self) -> None:
+        server = self.endpoint("127.0.0.2")
+        client = self.client_of_two("udp_client.py", "two", server.getsockname()[1], "--no-reply", "-m", "one")
+        self.assertEqual(server.recv(100), b"one")
+        self.assertEqual((client.wait(), client.errors), (0, ""))
+
     def test_what_went_unanswered_is_named(self) -> None:
         """The first few, shown safely, and how many."""
         cases = {
@@ -409,6 +437,26 @@ class Summaries(AccountingTest):
         connected.close()
         self.assertEqual((udp.wait(), udp.errors), (0, ""))
         self.assertEqual((tcp.wait(), tcp.output), (0, "bye\n"))
+
+    @HAS_KILL
+    def test_a_client_that_was_stopped(self) -> None:
+        """What has arrived by the time it goes on is not late, however long it stood still."""
+        endpoint, listener = self.endpoint(), self.listen()
+        options = ("--timeout", 0.6, "--stats", "-m", "one")
+        udp = self.client("udp_client.py", HOST, endpoint.getsockname()[1], *options)
+        tcp = self.client("tcp_client.py", HOST, listener.getsockname()[1], *options)
+        connected = self.accept(listener)
+        datagram, peer = endpoint.recvfrom(100)
+        udp.signal(signal.SIGSTOP)
+        line = receive_lines(connected, 1)[0]
+        tcp.signal(signal.SIGSTOP)
+        endpoint.sendto(datagram, peer)
+        connected.sendall(line + b"\n")
+        time.sleep(0.8)  # longer than --timeout
+        for client in (udp, tcp):
+            client.signal(signal.SIGCONT)
+        for client in (udp, tcp):
+            self.assert_all_confirmed(client, 1)
 
     def test_a_reset_after_the_last_message(self) -> None:
         """Who expects no replies is told, since nothing else tells that the messages may be gone."""
@@ -757,6 +805,22 @@ class Reconnecting(AccountingTest):
         for protocol in ("TCP", "UDP"):
             self.assertIn(f"[{protocol} Server] Received", server.output)
 
+    @HAS_KILL
+    def test_both_protocols_come_back_to_a_name_of_two_addresses(self) -> None:
+        """Nobody is at the second one."""
+        server = self.start_server("--udp-port", 0, "--quiet")
+        udp_port = server.udp_port
+        options = ("--reconnect", "--udp-port", udp_port, "--timeout", 0.3, "--stats")
+        client = self.client_of_two("tcp_client.py", "two", self.port, *options)
+        client.type("".join(f"{number}\n" for number in range(30)))
+        client.wait_for("(^Message received: .*\n){30}")
+        server.close()
+        self.wait_until_down(client)
+        client.type("".join(f"{number}\n" for number in range(30, 60)))
+        self.start_server("--udp-port", udp_port, "--quiet")
+        client.end_input()
+        self.assert_all_confirmed(client, 60)
+
     @unittest.skipUnless(Terminal, "this system has no terminals as Unix has them")
     def test_exit_where_only_one_protocol_is_there(self) -> None:
         server = self.server("udp_server.py")
@@ -770,6 +834,27 @@ class Reconnecting(AccountingTest):
         terminal.expect_row(r"^\[UDP\] Server: Server shutting down\.\.\.$")
         terminal.expect_row(f"error: 'exit' was not sent to {HOST}:{self.port}: there is no connection$")
         self.assertEqual(server.wait(), 0)
+
+    @unittest.skipUnless(Terminal, "this system has no terminals as Unix has them")
+    def test_no_connection_is_made_after_an_exit(self) -> None:
+        """While the answer of the other protocol is awaited, too."""
+        listener, endpoint = self.listen(self.port), self.endpoint()
+        options = ("--reconnect", "--timeout", 0.6, "--udp-port", endpoint.getsockname()[1])
+        terminal = Terminal(sys.executable, "tcp_client.py", HOST, self.port, *options, columns=200)
+        self.addCleanup(terminal.close)
+        connected = self.accept(listener)
+        terminal.expect("You:", column=5)
+        listener.close()
+        connected.close()
+        terminal.expect_row(f"{TRYING}$")
+        terminal.expect("You:", column=5)
+        terminal.type("exit\r")
+        self.assertEqual(endpoint.recv(100), b"exit")
+        listener = self.listen(self.port)
+        self.assertEqual(terminal.wait(), 1)
+        listener.setblocking(False)
+        with self.assertRaises(BlockingIOError):
+            self.accept(listener)
 
     def test_backoff(self) -> None:
         """Each wait is random, between half of and all of twice the one before: 0.1 s first, and 10 s at the most."""
@@ -942,6 +1027,48 @@ class Retries(AccountingTest):
         self.assert_all_confirmed(client, 2)
         longest = float(SUMMARY.match(client.errors)[6])  # type: ignore[index]
         self.assertGreaterEqual(longest, 200, "a round trip begins when a message is sent first")
+
+    @HAS_KILL
+    def test_a_server_of_two_addresses_that_comes_back(self) -> None:
+        """Nobody is at the second one."""
+        server = self.server("udp_server.py")
+        options = ("--retries", 1000, "--timeout", 0.1, "--stats")
+        client = self.client_of_two("udp_client.py", "two", server.port, *options)
+        client.type("one\n")
+        client.wait_for("one$")
+        server.close()
+        client.type("two\n")
+        self.server("udp_server.py", port=server.port)
+        client.wait_for("two$")
+        client.end_input()
+        self.assert_all_confirmed(client, 2)
+
+    def test_one_that_is_refused_each_time(self) -> None:
+        """The other is waited for all the same."""
+        server = self.endpoint()
+        options = ("-m", "two", "--retries", 9, "--timeout", 0.3)
+        client = self.start_client(server.getsockname()[1], *options)
+        times = 0
+        while times < 2:
+            data, peer = server.recvfrom(100)
+            if data == b"one":
+                times += 1
+                server.sendto(b"Error: the message could not be saved", peer)
+                client.wait_for(rf"(^Error: .*\n){{{times}}}")
+        server.sendto(b"Message received: two", peer)
+        self.assertEqual(client.wait(), 1)
+        self.assertRegex(client.errors, "1 message was not confirmed by .*: one\n")
+        self.assert_summary(client, 2, 1)
+
+    def test_an_exit_that_is_lost(self) -> None:
+        server = self.endpoint()
+        options = ("--retries", 99, "--timeout", 0.2)
+        client = self.client("udp_client.py", HOST, server.getsockname()[1], "-m", "exit", *options)
+        for _ in range(2):
+            data, peer = server.recvfrom(100)
+            self.assertEqual(data, b"exit")
+        server.sendto(b"Server shutting down...", peer)
+        self.assertEqual((client.wait(), client.errors), (0, ""))
 
     def test_a_server_that_is_not_there_yet(self) -> None:
         port = free_port(socket.SOCK_DGRAM)

@@ -221,6 +221,18 @@ class OneShot(TestCase):
                 self.assertEqual((client.wait(), client.errors), (0, ""))
                 self.assertEqual(client.output, "Message received: one\nMessage received: two\n")
 
+    def test_a_message_with_its_line_ending(self) -> None:
+        """It is one message, and a word is a word; other bytes are kept."""
+        server = self.server("tcp_server.py")
+        client = self.client("tcp_client.py", "127.0.0.1", server.port, "-m", "hello\r")
+        self.assertEqual((client.wait(), client.raw_output), (0, b"Message received: hello\r\n"))
+        client = self.client("tcp_client.py", "127.0.0.1", server.port, "--stats", "-m", "hello\n")
+        self.assertEqual((client.wait(), client.output), (0, "Message received: hello\n"))
+        self.assertRegex(client.errors, r"\A1 sent, 1 confirmed, 0 lost; .*\n\Z")
+        client = self.client("tcp_client.py", "127.0.0.1", server.port, "-m", "exit\n")
+        self.assertEqual((client.wait(), client.errors), (0, ""))
+        self.assertEqual(server.wait(), 0)
+
     def test_piped_input_is_left_alone(self) -> None:
         server = self.server("tcp_server.py")
         client = self.client("tcp_client.py", "127.0.0.1", server.port, "-m", "one")
@@ -336,6 +348,19 @@ class Echo(TestCase):
                 self.assertEqual(sorted(client.raw_output.split(b"\n")), sorted(typed.split(b"\n")))
                 if protocol == "TCP":
                     self.assertEqual(client.raw_output, typed, "in their order")
+
+    def test_what_looks_like_a_tls_alert(self) -> None:
+        """First, in between, a whole one, and what is as long as one."""
+        server = self.server("tcp_server.py", "--reply", "echo")
+        client = self.client("tcp_client.py", "127.0.0.1", server.port)
+        echoed = b""
+        lines = [b"\x15\x03first\n", b"text\n", b"\x15\x03\n", b"\x15\x03\x03\x00\x02\x02\x28\n", b"\x15\x03four\n"]
+        for line in lines:
+            client.type(line)
+            echoed += line
+            wait_until(lambda: client.raw_output == echoed or client.popen.poll(), f"an echo of {line!r}")  # noqa: B023
+        client.end_input()
+        self.assertEqual((client.wait(), client.raw_output, client.errors), (0, echoed, ""))
 
 
 class Room(TestCase):

@@ -436,6 +436,8 @@ class CommandLines(TestCase):
         cases += [(f"{script} 127.0.0.1 9000 --quiet", "--quiet") for script in CLIENTS]
         cases += [(f"{script} 0 --verbose", "--verbose") for script in SERVERS]
         cases += [(f"{script} 0 extra", "extra") for script in SERVERS]
+        cases += [("udp_client.py 127.0.0.1 9001 --no-reply --retries 3", "--retries needs replies")]
+        cases += [("tcp_client.py 127.0.0.1 9000 --no-reply --reconnect", "--reconnect needs replies")]
         self.assert_usage_errors(cases)
 
     def test_values(self) -> None:

@@ -374,6 +374,21 @@ class Accounts(unittest.TestCase):
         ledger.take([CONFIRMATION + b"early"], 3.0)
         self.assertEqual((ledger.confirmed, ledger.waiting), (0, 1), "it counts as lost")
 
+    def test_a_refused_message_that_is_given_up(self) -> None:
+        ledger = common_client.Ledger()
+        ledger.add([b"refused"], 1.0)
+        ledger.take([b"Error: the message could not be saved"], 1.1)
+        ledger.add([b"other"], 2.0)
+        self.assertEqual(ledger.give_up(1.5), [b"refused"])
+        self.assertEqual(ledger.due, 1, "the refusal was not for the other")
+
+    def test_equal_messages_are_late_one_by_one(self) -> None:
+        ledger = common_client.Ledger()
+        ledger.add([b"same"], 1.0)
+        ledger.add([b"same"], 2.0)
+        self.assertEqual(ledger.retry(1.5, 3.0, 9), [b"same"])
+        self.assertEqual(ledger.oldest(), 2.0, "the second was sent before the first was sent again")
+
     def test_a_confirmation_cut_to_the_size_of_a_datagram(self) -> None:
         for size in range(common.MAX_DATAGRAM - len(CONFIRMATION) - 2, common.MAX_DATAGRAM - len(CONFIRMATION) + 3):
             for line_end in (b"", b"\r", b"\n", b"\r\n"):

@@ -124,6 +124,30 @@ class Lies(ServerTest):
         self.assertEqual(receive_lines(connected, 1), [b"exit"])
         self.assert_fails(client, "no answer to 'exit'")
 
+    def test_exit_that_is_answered_by_the_end_alone(self) -> None:
+        """A connection that ends in place of the answer is a failure, too."""
+        client, connected = self.tcp_client("-m", "exit")
+        self.assertEqual(receive_lines(connected, 1), [b"exit"])
+        connected.close()
+        self.assert_fails(client, "closed without an answer to 'exit'")
+
+    def test_exit_that_is_answered_but_has_no_end(self) -> None:
+        """A server that said that it shuts down, and does not close, is not waited for longer than --timeout."""
+        client, connected = self.tcp_client("-m", "exit", "--timeout", 0.6)
+        self.assertEqual(receive_lines(connected, 1), [b"exit"])
+        connected.sendall(b"Server shutting down...\n")
+        self.assertEqual((client.wait(), client.errors), (0, ""))
+
+    def test_refusals_where_no_reply_is_expected(self) -> None:
+        """They are failures, whatever became of the other messages."""
+        for refusal in ("Error: the server is full (1 clients)", "Error: message longer than 5 bytes"):
+            with self.subTest(refusal):
+                client, connected = self.tcp_client("-m", "hello!", "--no-reply")
+                self.assertEqual(receive_all(connected), b"hello!\n")
+                connected.sendall(refusal.encode() + b"\n")
+                connected.close()
+                self.assert_fails(client, f"refused: {re.escape(refusal)}")
+
     def test_datagrams_of_others(self) -> None:
         """What does not come from the address that was asked is not seen."""
         client, address = self.udp_client("-m", "hello")
@@ -146,6 +170,21 @@ class Lies(ServerTest):
             while client.popen.poll() is None:
                 connected.sendall(b"stay!\n" * 1000)
         self.assertEqual(client.wait(), 0, client.errors)
+
+    def test_terminate_without_replies(self) -> None:
+        """It waits for the end, but not for longer than --timeout, whatever is said."""
+        client, connected = self.tcp_client("--no-reply", "--timeout", 0.3)
+        client.type("terminate\n")
+        self.assertEqual(receive_all(connected), b"terminate\n")
+
+        def is_left() -> bool:
+            with contextlib.suppress(ConnectionError):
+                connected.sendall(b"stay!\n")
+            return client.popen.poll() is not None
+
+        wait_until(is_left, "the end")
+        client.wait()
+        self.assertNotIn("Traceback", client.errors)
 
 
 class Floods(ServerTest):

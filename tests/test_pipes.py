@@ -16,7 +16,9 @@ import threading
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+from hostile import kernel_rows, on_linux
 from support import PATIENCE, Process, TestCase, receive_all, receive_lines, wait_until
 
 MUCH = 100 * 1000 * 1000
@@ -188,6 +190,23 @@ class EndOfInput(TestCase):
         server.close()
         self.assertEqual((client.wait(), client.output, client.errors), (0, "thanks\n", ""))
 
+    @on_linux
+    def test_terminate_without_replies_loses_nothing(self) -> None:
+        """A server may answer all the same, and read late: to close before its end would throw away what it has not."""
+        listener = self.listen()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client = self.client("tcp_client.py", "127.0.0.1", listener.getsockname()[1], "--no-reply")
+        server = self.accept(listener)
+        lines = b"".join(numbered_lines(200_000, 1000)) + b"terminate\n"
+        client.type(lines)
+        fin_wait_1 = "04"
+        port = server.getpeername()[1]
+        wait_until(lambda: [row for row in kernel_rows("tcp", port) if row[3] == fin_wait_1], "its end is on its way")
+        server.sendall(b"who is there?\n")
+        self.assertEqual(receive_all(server), lines)
+        server.close()
+        self.assertEqual((client.wait(), client.output, client.errors), (0, "who is there?\n", ""))
+
     def test_a_server_that_never_closes_is_left_in_time(self) -> None:
         listener = self.listen()
         client = self.client("tcp_client.py", "127.0.0.1", listener.getsockname()[1], "--timeout", "0.2", "--no-reply")
@@ -229,6 +248,49 @@ class EndOfInput(TestCase):
                     server.end_input()
                 client = self.client("tcp_client.py", "127.0.0.1", server.port, "-m", "hello")
                 self.assertEqual((client.wait(), client.output), (0, "Message received: hello\n"))
+
+    def input_that_does_not_wait(self) -> tuple[int, BinaryIO]:
+        """Return a pipe to read from, set not to make anybody wait, and its other end."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        os.set_blocking(reading, False)
+        writer = os.fdopen(writing, "wb", 0)
+        self.addCleanup(writer.close)
+        return reading, writer
+
+    @unittest.skipUnless(os.name == "posix", "Windows has other pipes")
+    def test_input_that_does_not_wait(self) -> None:
+        """Whoever shares it may have set it so: the client waits all the same."""
+        server = self.server("tcp_server.py", "--udp-port", 0)
+        for script, port in (("tcp_client.py", server.port), ("udp_client.py", server.udp_port)):
+            with self.subTest(script):
+                reading, writer = self.input_that_does_not_wait()
+                writer.write(b"one\n")
+                client = self.client(script, "127.0.0.1", port, stdin=reading)
+                client.wait_for("^Message received: one$")
+                writer.write(b"two\n")
+                client.wait_for("^Message received: two$")
+                writer.close()
+                self.assertEqual((client.wait(), client.errors), (0, ""))
+
+    @unittest.skipUnless(os.name == "posix", "Windows has other pipes")
+    def test_input_of_a_server_that_does_not_wait(self) -> None:
+        reading, writer = self.input_that_does_not_wait()
+        server = self.server("tcp_server.py", stdin=reading)
+        raw = self.connect(server.port)
+        server.wait_for("Connected by")
+        for line in (b"one", b"two"):
+            writer.write(line + b"\n")
+            self.assertEqual(receive_lines(raw, 1), [line])
+
+    @on_linux
+    def test_input_that_can_not_be_read(self) -> None:
+        """That is not the end of the input."""
+        server = self.server("tcp_server.py", "--udp-port", 0)
+        for script, port in (("tcp_client.py", server.port), ("udp_client.py", server.udp_port)):
+            with self.subTest(script), Path("/proc/self/mem").open("rb") as nothing:  # there is nothing at address 0
+                client = self.client(script, "127.0.0.1", port, stdin=nothing)
+                self.assert_one_line_error(client, "cannot read standard input: ")
 
     @unittest.skipUnless(os.name == "posix", "a shell closes the descriptors")
     def test_closed_descriptors(self) -> None:

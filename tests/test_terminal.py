@@ -800,10 +800,10 @@ class Colours(TerminalTest):
 class ProgressOfPipedWork(TerminalTest):
     """How far piped work is, on standard error."""
 
-    def work(self, redirection: str, *options: object) -> tuple[Terminal, Peer]:
+    def work(self, redirection: str, *options: object, first: str = "") -> tuple[Terminal, Peer]:
         """Return the terminal of a client whose input is a pipe, and its peer, who has heard a line.
 
-        Enter sends another, and once more ends the input.
+        Enter sends another, and once more ends the input. The shell runs `first` before.
         """
         peer = Peer("tcp")
         self.addCleanup(peer.close)
@@ -811,7 +811,7 @@ class ProgressOfPipedWork(TerminalTest):
             map(str, (sys.executable, "tcp_client.py", "--timeout", PATIENCE, *options, "127.0.0.1", peer.port))
         )
         lines = "stty -echo; echo one; read key; echo two; read key"
-        terminal = self.terminal("sh", "-c", f"({lines}) | {command} {redirection}; echo code $?", columns=80)
+        terminal = self.terminal("sh", "-c", f"{first}({lines}) | {command} {redirection}; echo code $?", columns=80)
         peer.accept()
         self.assertEqual(peer.hear(), "one")
         return terminal, peer
@@ -847,6 +847,22 @@ class ProgressOfPipedWork(TerminalTest):
         """With --no-reply it tells what is sent."""
         terminal, _ = self.work("", "--no-reply")
         terminal.expect_row(r"^1 sent, \d lines a second$")
+
+    def test_closed_window(self) -> None:
+        """Work that ignores the hang-up goes on to its end."""
+        folder = self.folder()
+        terminal, peer = self.work(f">{folder}/replies; echo $? >{folder}/code", first="trap '' HUP; ")
+        peer.say("Message received: one")
+        terminal.expect_row("^1 sent, 1 confirmed, ")
+        terminal.hang_up()  # which ends the wait for a key, too
+        self.assertEqual(peer.hear(), "two")
+        time.sleep(0.3)  # longer than from one row to the next
+        peer.say("Message received: two")
+        self.assertEqual(peer.socket.recv(100), b"")
+        peer.close()
+        terminal.popen.wait(PATIENCE)
+        self.assertEqual((folder / "replies").read_text(), "Message received: one\nMessage received: two\n")
+        self.assertEqual((folder / "code").read_text(), "0\n")
 
     def test_nothing_where_standard_error_is_no_terminal(self) -> None:
         """A file gets nothing of it."""
