@@ -405,16 +405,14 @@ class Session:
 
     def _wait(self) -> None:
         """Wait until something arrives, may be sent, or is late; and take care of it. Raises Failure."""
-        now = time.monotonic()
+        now = time.monotonic()  # what has come by now is read before it is found late, also after Ctrl-Z
         if now >= self._progress.due_at:
             self._progress.show(now)
         wait = min(1.0, self._progress.due_at - now)
         for channel in self._channels:
             self._watch(channel)
             wait = min(wait, self._due_at(channel) - now)
-        ready = self._selector.select(max(wait, 0)) or self._selector.select(0)  # Ctrl-Z may take all of the wait
-        now = time.monotonic()  # before anything is shown: who reads that may be slow, and the server not late
-        for key, events in ready:
+        for key, events in self._selector.select(max(wait, 0)):
             if key.data is None:
                 self._take_typed()
                 continue

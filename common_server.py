@@ -593,7 +593,7 @@ class Service:
         for message in messages:
             text = without_ending(message)
             word = text.strip()
-            if word in WORDS and len(message) > self.longest_line:  # it goes on: so much of a line is no word
+            if word in WORDS and len(text) >= self.longest_line:  # it goes on: so much of a line is no word
                 word = b""
             if word not in WORDS and len(text) <= self.max_message:
                 plain.append(message)
@@ -703,7 +703,7 @@ class Service:
 
     def _relay(self, said: list[tuple[Peer, list[bytes]]]) -> None:
         blocks = [
-            (peer, [quoted(peer.name.encode() + b": ", without_ending(message)) for message in messages])
+            (peer, [peer.name.encode() + b": " + as_line(without_ending(message)) for message in messages])
             for peer, messages in said
         ]
         speakers = {peer for peer, _ in said}
@@ -719,9 +719,9 @@ class Service:
                     peer.tell(lines)
 
 
-def quoted(heading: bytes, text: bytes) -> bytes:
-    """Return text with a heading before each of its lines: a datagram may hold several, and none is to be forged."""
-    return heading + text.replace(b"\n", b"\n" + heading)
+def as_line(text: bytes) -> bytes:
+    """Return text with its line feeds escaped: a datagram may hold some, and forge what others seem to have said."""
+    return text.replace(b"\n", rb"\n")
 
 
 def listen_failure(address: Address, error: OSError) -> Failure:
@@ -763,14 +763,13 @@ class Loop:
         record.flush()
         self._typed.ask()
         while True:
-            wait = RETRY if service.stopping or record.waits else TICK
-            for key, _ in select_ready(wait) or select_ready(0):  # Ctrl-Z may take all of the wait
+            now = time.monotonic()  # what has come by now is read before anybody is found late, also after Ctrl-Z
+            for key, _ in select_ready(RETRY if service.stopping or record.waits else max(next_tick - now, 0)):
                 key.data()
                 if service.received_bytes > PASS_BYTES:
                     service.finish_pass()
                     record.flush()
             service.finish_pass()
-            now = time.monotonic()
             if now >= next_tick:
                 next_tick = now + TICK
                 service.gate.tick(now)
@@ -781,18 +780,19 @@ class Loop:
                 service.stop()
             record.flush()
             if service.stopping:
-                deadline = deadline or now + STOP_WITHIN
-                if now >= deadline or all(transport.stopped() for transport in service.transports):
+                deadline = deadline or time.monotonic() + STOP_WITHIN
+                if time.monotonic() >= deadline or all(transport.stopped() for transport in service.transports):
                     return
 
     def _read_typed(self) -> None:
         lines = self._typed.read()
         if lines is None:
             self._selector.unregister(self._typed.socket)
+            if self._typed.typed:
+                self._typed.close()
             if self._typed.problem:
                 self._service.record.line(f"[Server] Cannot read standard input: {self._typed.problem}.")
             elif self._typed.typed:
-                self._typed.close()
                 self._service.record.line("[Server] End of input. Serving goes on; Ctrl-C stops it.")
             return
         for line in lines:

@@ -159,11 +159,17 @@ class Endpoint(Transport):
             self._selector.modify(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE, self._ready)
             self._keep(peer, datagram, kept_at)
         except OSError as error:
-            if peer.source:  # it may have written to a group or to all, and no reply can come from there
-                peer.source = []
-                self.send(peer, datagram, kept_at)
-                return
-            self._service.show(peer, f"Cannot send to {peer.name}: {reason(error)}")
+            if not self._send_from_anywhere(peer, datagram):
+                self._service.show(peer, f"Cannot send to {peer.name}: {reason(error)}")
+
+    def _send_from_anywhere(self, peer: UdpPeer, datagram: bytes) -> bool:
+        """Send to a peer that wrote to a group or to all, from where no reply can come; tell whether that went well."""
+        if not peer.source:
+            return False
+        with contextlib.suppress(OSError):
+            self._socket.sendto(datagram, peer.address)
+            peer.source = []
+        return not peer.source
 
     def tick(self, now: float) -> None:
         """Forget who was not heard from lately, count repeated datagrams anew, and show how many were dropped."""

@@ -29,6 +29,7 @@ from support import PATIENCE, ROOT, Process, TestCase, needs, receive_lines, wai
 import common_server
 
 try:
+    import fcntl
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
@@ -269,6 +270,22 @@ class Contents(ArchiveTest):
             self.assertEqual(server.wait(), 0)
             self.assertEqual([*self.folder.iterdir()], [self.file])
         self.assertEqual(self.texts(), ["SIGTERM", "SIGINT"])
+
+    @ON_POSIX
+    def test_a_symbolic_link(self) -> None:
+        """The file is the link's target, whether it is there or not."""
+        target = self.folder / "there" / "target.db"
+        target.parent.mkdir()
+        self.file.symlink_to(Path("there", "target.db"))
+        for text in ("one", "two"):
+            server = self.server("tcp_server.py", "--save", self.file)
+            with self.connect(server.port) as connected:
+                self.assert_confirmed(connected, text)
+            server.signal(signal.SIGTERM)
+            self.assertEqual((server.wait(), server.errors), (0, ""))
+        self.assertTrue(self.file.is_symlink())
+        self.assertEqual({*self.folder.rglob("*")}, {self.file, target.parent, target})
+        self.assertEqual(self.texts(target), ["one", "two"])
 
     @ON_POSIX
     def test_a_relative_path_with_a_strange_name(self) -> None:
@@ -578,6 +595,50 @@ class Failures(ArchiveTest):
                 self.assert_sound(folder / "m.db")
                 server.close()
                 shutil.rmtree(folder)
+
+    @ON_POSIX
+    def test_nobody_reads_the_complaint(self) -> None:
+        """Nobody waits for standard error, either, while it is a full pipe."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        self.addCleanup(os.close, writing)
+        os.set_blocking(writing, False)
+        with contextlib.suppress(BlockingIOError):
+            while os.write(writing, bytes(65536)):
+                pass
+        os.set_blocking(writing, True)
+        folder = self.folder / "here"
+        folder.mkdir()
+        server = self.server("tcp_server.py", "--udp-port", 0, "--save", folder / "m.db", stderr=writing)
+        connected, udp = self.connect(server.port), self.datagrams(server.udp_port)
+        self.assert_confirmed(connected, "before")
+        folder.rename(self.folder / "away")
+        for connection in (connected, udp, self.connect(server.port)):
+            self.assert_not_saved(connection, "one", "two")
+            connection.close()
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+
+    @ON_LINUX
+    def test_somebody_locks_the_folder(self) -> None:
+        """What is moved away then is not left, and nobody waits for that."""
+        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file)
+        connected, udp = self.connect(server.port), self.datagrams(server.udp_port)
+        folder = os.open(self.folder, os.O_RDONLY)
+        self.addCleanup(os.close, folder)
+        for name in ("first", "second"):
+            self.assert_confirmed(connected, name)
+            fcntl.flock(folder, fcntl.LOCK_SH)
+            self.file.rename(self.folder / f"{name}.db")
+            for connection in (connected, udp):
+                self.assert_not_saved(connection, "one", "two")
+            if name == "first":
+                fcntl.flock(folder, fcntl.LOCK_UN)
+                self.wait_until_confirmed(udp, "after")
+        connected.close()
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+        self.assertEqual(self.texts(self.folder / "first.db"), ["first"])
 
     def test_the_folder_comes_back_locked(self) -> None:
         """A lock that follows another failure holds up nobody for longer, either."""

@@ -392,6 +392,17 @@ class Room(TestCase):
                 expected = b"Message received: " if member is speaker else name.encode() + b": "
                 self.assertEqual(receive_lines(member, 1), [expected + text])
 
+    def test_a_datagram_of_several_lines_is_one_line(self) -> None:
+        """It can not forge what others seem to have said."""
+        members = [self.enter(protocol)[0] for protocol in ("TCP", "UDP")]
+        speaker, name = self.enter("UDP")
+        receive_lines(members[0], 2)
+        receive_lines(members[1], 1)
+        speaker.send(b"one\n10.0.0.9:4242: two\nServer shutting down...\n")
+        line = rb"one\n10.0.0.9:4242: two\nServer shutting down..."
+        for member in members:
+            self.assertEqual(receive_lines(member, 1), [name.encode() + b": " + line])
+
     def test_the_end_of_a_room(self) -> None:
         """Everybody reads one line, the same."""
         members = [self.enter("TCP")[0] for _ in range(2)]

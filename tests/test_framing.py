@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import socket
+import time
 import unittest
 
 from support import Server, TestCase, receive_all, receive_lines
@@ -83,6 +84,18 @@ class Texts(unittest.TestCase):
         for text in ("", "Hello server!", "Grüße, 你好, привет", "مرحبا", "👩\u200d💻", "a\u00a0b", "back\\slash"):
             with self.subTest(text):
                 self.assertEqual(visible(text.encode()), text)
+
+    def test_what_could_harm_a_terminal_costs_little_more_to_show(self) -> None:
+        def cost(text: bytes) -> float:
+            best = float("inf")
+            for _ in range(5):
+                start = time.process_time()
+                for _ in range(3):
+                    visible(text)
+                best = min(best, time.process_time() - start)
+            return best
+
+        self.assertLess(cost(b"\x01" * 65000) / cost("ü".encode() * 32500), 80)
 
     def test_addresses_as_people_write_them(self) -> None:
         for address, shown in (
@@ -502,6 +515,15 @@ class TcpFraming(TestCase):
         other.sendall(b"x\n")
         self.assertEqual(receive_lines(other, 1), [b"Message received: x"])
 
+    def test_a_word_and_blanks_without_end_is_no_word(self) -> None:
+        server = self.server("tcp_server.py")
+        for word in (b"exit", b"terminate"):
+            with self.subTest(word):
+                raw = self.connect(server.port)
+                raw.sendall(word + b" " * 70000)
+                self.assertEqual(receive_all(raw), b"Error: message longer than 65536 bytes\n")
+                self.assertEqual(self.talk(b"x\n", server), b"Message received: x\n")
+
     def test_a_client_takes_replies_in_any_pieces(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             client = self.client("tcp_client.py", "127.0.0.1", listener.getsockname()[1], "-m", "a", "-m", "b")
@@ -546,6 +568,11 @@ class UdpFraming(TestCase):
                 ending = word[len(without_ending(word)) :]
                 self.assertEqual(raw.recv(100), SHUTTING_DOWN + ending)
                 self.assertEqual(server.wait(), 0)
+
+    def test_a_word_as_long_as_a_message(self) -> None:
+        server = self.server("udp_server.py", "--max-message", 9)
+        self.datagrams(server.port).send(b"terminate\r\n")
+        server.wait_for("Forgot")
 
     def test_the_longest_message_and_a_byte_more(self) -> None:
         server = self.server("udp_server.py", "--max-message", 10)

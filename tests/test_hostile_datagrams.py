@@ -29,14 +29,17 @@ from hostile import (
     random_texts,
 )
 from support import (
+    PATIENCE,
     Server,
     receive_lines,
     resident_bytes,
     wait_until,
+    with_constants,
 )
 
 import udp_server
 from common import MAX_DATAGRAM
+from common_server import PASS_BYTES
 
 
 class Circles(PeerTest):
@@ -176,6 +179,21 @@ class Datagrams(PeerTest):
             self.assertEqual(peers[0].recv(1000), b"Server shutting down...")
 
     @on_linux
+    def test_broadcasts(self) -> None:
+        """A datagram to all of a network is answered, also where it comes to an IPv6 socket."""
+        for host in ("0.0.0.0", "::") if has_ipv6() else ("0.0.0.0",):
+            with self.subTest(host):
+                server = self.server("udp_server.py", "--host", host)
+                peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                self.addCleanup(peer.close)
+                peer.settimeout(PATIENCE)
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+                peer.sendto(b"anybody there?", ("127.255.255.255", server.port))
+                server.wait_for("anybody there[?]$")
+                self.assert_well(server)
+                self.assertEqual(peer.recv(1000), b"Message received: anybody there?")
+
+    @on_linux
     def test_burst(self) -> None:
         """Of 5,000 datagrams at once, all are answered that the kernel let in: as many as a large buffer holds."""
         server = self.server("udp_server.py")
@@ -289,6 +307,45 @@ class Datagrams(PeerTest):
         endpoint._socket.sendto.assert_not_called()
         endpoint.tick(time.monotonic())
         service.record.line.assert_called_with("[UDP Server] 6 datagrams were not sent: there was no room for them")
+
+    def test_large_datagrams_do_not_fill_a_pass(self) -> None:
+        """No more of them are read before the others get their turn than a pass may bring."""
+        service = mock.Mock(reply="confirm", received_bytes=0)
+        options = argparse.Namespace(host="127.0.0.1", reuse_port=False)
+        endpoint = udp_server.Endpoint(service, mock.Mock(), options, 0)
+        self.addCleanup(endpoint.close)
+        real, endpoint._socket = endpoint._socket, mock.Mock()
+        self.addCleanup(real.close)
+        endpoint._socket.recvfrom.return_value = bytes(60_000), ("127.0.0.1", 9000)
+
+        def receive(_: udp_server.UdpPeer, messages: list[bytes]) -> None:
+            service.received_bytes += len(b"".join(messages))
+
+        service.receive.side_effect = receive
+        endpoint._ready()
+        self.assertGreater(service.received_bytes, PASS_BYTES)
+        self.assertLessEqual(service.received_bytes, PASS_BYTES + 60_000)
+
+    def test_lines_that_no_datagram_holds(self) -> None:
+        """They are not sent to UDP peers cut, but counted; TCP clients read them whole."""
+        within = with_constants(TICK=0.1)
+        room = self.server("tcp_server.py", "--udp-port", 0, "--reply", "relay", "--quiet", within=within)
+        peer, talker, listener = self.datagrams(room.udp_port), self.connect(room.port), self.connect(room.port)
+        room.wait_for("(?s)(Connected by.*){2}")
+        peer.send(b"hello")
+        self.assertEqual(peer.recv(1000), b"Message received: hello")
+        receive_lines(listener, 1)
+        longest, typed = b"x" * 65_536, "y" * 70_000
+        talker.sendall(longest + b"\nshort\n")
+        self.assertTrue(peer.recv(1 << 17).endswith(b": short"))
+        self.assertTrue(receive_lines(listener, 2)[0].endswith(b": " + longest))
+        room.type(f"{typed}\nshort\n")
+        self.assertEqual(peer.recv(1 << 17), b"short")
+        self.assertEqual(receive_lines(listener, 2)[0], typed.encode())
+        counted = r"^\[UDP Server\] (\d+) datagrams were not sent: there was no room for them$"
+        wait_until(
+            lambda: sum(map(int, re.findall(counted, room.output, re.MULTILINE))) == 2, "both are counted in the record"
+        )
 
     def test_peers_that_listen_no_more(self) -> None:
         """Replies to closed ports, and the errors that they bring back, disturb nobody."""

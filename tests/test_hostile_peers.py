@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import random
 import re
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import threading
 import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from hostile import (
     CONFIRMATION,
@@ -46,7 +49,8 @@ from support import (
     with_constants,
 )
 
-from common import split_lines
+import tcp_server
+from common import RECEIVE_SIZE, split_lines
 
 try:
     import resource
@@ -369,6 +373,22 @@ class LongLines(PeerTest):
             connected.sendall(b"x" * 101 + ending)
             self.assertEqual(receive_all(connected), b"Error: message longer than 100 bytes" + ending)
 
+    def test_short_lines_are_read_in_small_portions(self) -> None:
+        """Who sends many at once gives the others their turn in between; long lines cost less, and come as before."""
+        connected = mock.Mock()
+        connection = tcp_server.Connection(mock.Mock(), connected, ("127.0.0.1", 9000))
+        connection.listener.service.longest_line = 65538
+        few = tcp_server.FEW
+        for line, size in ((b"\n", few), (b"x" * 9999 + b"\n", RECEIVE_SIZE), (b"\n", few)):
+            connected.recv.side_effect = functools.partial(self._endless, line)
+            for _ in range(5):
+                connection.ready()
+            self.assertEqual(connected.recv.call_args.args[0], size, line[-10:])
+
+    @staticmethod
+    def _endless(line: bytes, size: int) -> bytes:
+        return (line * (size // len(line) + 1))[:size]
+
     def test_a_line_without_end(self) -> None:
         """The refusal arrives although the client had sent far more than was read; then the connection is closed."""
         server = self.server("tcp_server.py")
@@ -492,6 +512,27 @@ class BrokenConnections(PeerTest):
             got += len(slow.recv(MIB))
         self.assertEqual(slow.recv(1), b"", "now it is idle")
         self.assert_well(server)
+
+    @unittest.skipUnless(hasattr(signal, "SIGSTOP"), "Windows stops no program for a while")
+    def test_a_server_that_stood_still(self) -> None:
+        """What arrived while the server was stopped is heard before anybody counts as idle."""
+        server = self.server("tcp_server.py", "--idle-timeout", 0.3, within=with_constants(TICK=0.05))
+        connected = self.stop_with_client(server)
+        connected.sendall(b"late\n")
+        time.sleep(0.4)  # longer than --idle-timeout, however long it takes
+        server.signal(signal.SIGCONT)
+        self.assertEqual(receive_lines(connected, 1), [b"Message received: late"])
+
+    def stop_with_client(self, server: Server) -> socket.socket:
+        """Stop a server for a while; return a connection that it has not cut off before."""
+        while True:
+            connected = self.connect(server.port)
+            round_trips(connected, 1)
+            server.signal(signal.SIGSTOP)
+            os.waitpid(server.popen.pid, os.WUNTRACED)
+            if not select.select([connected], [], [], 0)[0]:
+                return connected
+            server.signal(signal.SIGCONT)
 
     @on_linux
     def test_keepalive(self) -> None:

@@ -30,6 +30,7 @@ from support import (
     receive_lines,
     resident_bytes,
     wait_until,
+    with_constants,
 )
 
 try:
@@ -370,6 +371,42 @@ class Outputs(SurroundingsTest):
         os.close(writing)
         self.talk(port, 2000)
         self.assert_stops(server)
+
+    def test_pipe_that_is_read_slowly_at_the_stop(self) -> None:
+        """A server that stops waits a while for whoever takes its record."""
+        server, reading, record = self.full_pipe(STOP_WITHIN=PATIENCE)
+        time.sleep(0.3)  # what is tested is that the server waits
+        while data := os.read(reading, 4096):
+            record += data
+        self.assertEqual((server.wait(), server.errors), (0, ""))
+        self.assertEqual(len(re.findall(rb"Received from \S+: \d{6}\.{94}\n", record)), 2000)
+        self.assertTrue(record.endswith(b"\n[Server] All services stopped.\n"), record[-200:])
+
+    def test_pipe_that_is_not_read_at_the_stop(self) -> None:
+        """It does not wait for ever, and says how much was lost."""
+        server, reading, record = self.full_pipe(STOP_WITHIN=0.2)
+        self.assertEqual(server.wait(), 0)
+        lost = re.fullmatch(r"\w+\.py: error: .*?(\d+) lines were not shown.*\n", server.errors)
+        self.assertTrue(lost, server.errors)
+        while data := os.read(reading, 65536):
+            record += data
+        told = 2001 + len(["Listening", *2 * ["Connected", "Disconnected"], "SIGTERM", "All services stopped"])
+        self.assertEqual(record.count(b"\n") + int(lost[1] if lost else 0), told)
+
+    def full_pipe(self, **constants: float) -> tuple[Process, int, bytearray]:
+        """Return a server that ends and has more to show than a pipe holds, the pipe, and what it brought so far."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        server = self.start(*with_constants(**constants), sys.executable, "tcp_server.py", 0, stdout=writing)
+        os.close(writing)
+        record = bytearray(os.read(reading, 65536))
+        port = int(re.findall(rb":(\d+)\. ", record)[0])
+        self.talk(port, 2000)
+        with self.connect(port) as last:
+            round_trips(last, 1)
+            server.signal(signal.SIGTERM)
+            self.assertEqual(receive_all(last), b"Server shutting down...\n")
+        return server, reading, record
 
     def test_terminal_that_stands_still(self) -> None:
         """No client waits while the terminal is held with Ctrl-S, and Ctrl-Q brings the record back."""

@@ -115,6 +115,7 @@ def make_certificates() -> None:
     sign("expired", "/CN=localhost", names, until="20210101000000Z")
     sign("alice", "/CN=Älice/O=Wonderland")
     sign("late", "/CN=Late", until="20210101000000Z")
+    sign("unreadable", "/CN=Unreadable", "DER:30:03:82:01:FF")  # a DNS name that is not UTF-8
     sign("forger", "/CN=Eve\n[TCP Server] Connected by\x1b[2J")
     openssl("pkey", "-in", "server.key", "-aes256", "-passout", "pass:secret", "-out", "locked.key")
     (FOLDER / "garbage.pem").write_text("no certificate\n")
@@ -452,6 +453,17 @@ class ClientCertificates(SharedServerTestCase):
             r"^\[TCP Server\] Connected by \S+ \(commonName=Eve\\n\[TCP Server\] Connected by\\x1b\[2J\)$"
         )
         self.assertNotIn("\x1b", self.shared.output)
+
+    def test_a_certificate_that_can_not_be_shown(self) -> None:
+        """Whatever else the CA has signed into it, its client is served, and ends nothing."""
+        server = self.tls_server(*trust("ca"))
+        client = self.tls_client(server.port, *trust("server"), *pair("unreadable"), "-m", "one")
+        self.assertEqual((client.wait(), client.output, client.errors), (0, "Message received: one\n", ""))
+        name = r"127\.0\.0\.1:\d+ \(its certificate cannot be shown\)"
+        server.wait_for(rf"^\[TCP Server\] Received from {name}: one$")
+        self.tls_connect(server.port, client_context("alice"))
+        server.wait_for(rf"Connected by \S+ \({self.SUBJECT}\)$")
+        self.assertEqual(server.errors, "")
 
     def test_whoever_has_none_that_is_valid_is_told_what_is_missing(self) -> None:
         for certificate, told, recorded in (
