@@ -174,7 +174,8 @@ class Connection(Peer):
             return
         self.heard_at = time.monotonic()
         lines, self._unfinished = split_lines(self._unfinished, data)
-        self._read_size = FEW if len(lines) * SHORT_LINE > len(data) else RECEIVE_SIZE
+        if len(data) >= FEW:
+            self._read_size = FEW if len(lines) * SHORT_LINE > len(data) else RECEIVE_SIZE
         if self._unfinished and len(self._unfinished) > service.longest_line:
             lines.append(bytes(self._unfinished))
             self._unfinished = b""
