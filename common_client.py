@@ -235,6 +235,7 @@ class Channel:
         self.active_at = time.monotonic()
         self.exiting = False
         self.exits_again = 0
+        """How many times `exit` may be sent again."""
         self.down = False
         """Whether there is no connection just now, and another attempt is due at `backoff.at`."""
         self.backoff = Backoff()
@@ -374,6 +375,7 @@ class Session:
         self._word = b""
         self._closing = False
         self._leave_at = float("inf")
+        """When to leave a server that does not end what it still says."""
         self._stuck = False
         self._failed = False
         self._problems: list[str] = []
