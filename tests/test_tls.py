@@ -635,7 +635,7 @@ class Strangers(SharedServerTestCase):
     def test_garbage_that_looks_like_tls(self) -> None:
         hello = HandmadeTls(self.connect(self.shared.port)).hello()
         for garbage in (
-            b"\x16" + os.urandom(2000),
+            b"\x16" + bytes(2000),
             b"\x16\x03\x01\xff\xff" + bytes(70000),
             b"\x16\x03\x01\x00\x04\xff\xff\xff\xff",
             hello + b"\x17\x03\x03\x00\x05hello",
