@@ -205,7 +205,8 @@ class TlsStream(Stream):
             if not text:  # else the next call meets it again
                 raise
         finally:
-            self._send_encrypted()
+            with contextlib.suppress(OSError):  # the next call will tell, after what has come
+                self._send_encrypted()
         return b"".join(text)
 
     def _take_encrypted(self, data: bytes) -> None:
@@ -217,8 +218,13 @@ class TlsStream(Stream):
     def _send_encrypted(self) -> None:
         self._encrypted += self._outgoing.read()
         if self._encrypted:
-            with contextlib.suppress(BlockingIOError):
+            try:
                 del self._encrypted[: self.socket.send(self._encrypted)]
+            except BlockingIOError:
+                return
+            except OSError:
+                self._encrypted.clear()  # nobody is there to take it
+                raise
 
     def _secure(self, connected: socket.socket) -> socket.socket:
         self._incoming, self._outgoing = self._ssl.MemoryBIO(), self._ssl.MemoryBIO()

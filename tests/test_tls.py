@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -411,6 +412,24 @@ class Conversations(SharedServerTestCase):
         self.assertEqual(secured.recv(100), b"", "the client's close_notify")
         secured.close()
         self.assertEqual((client.wait(), client.output, client.errors), (0, "one\n", ""))
+
+    def test_a_server_that_has_much_to_say_at_the_end_of_the_input(self) -> None:
+        """The client ends its side of the stream at once, and reads the other to its end."""
+        listener = self.listen()
+        port = listener.getsockname()[1]
+        client = self.client("tcp_client.py", "localhost", port, "--tls", *trust("server"), "--no-reply")
+        secured = self.accept_tls(listener)
+        client.type("one\n")
+        self.assertEqual(secured.recv(100), b"one\n")
+        news = b"news\n" * 1_000_000
+        speaker = threading.Thread(target=secured.sendall, args=(news,))
+        speaker.start()
+        client.end_input()
+        speaker.join()
+        self.assertEqual(secured.recv(100), b"", "the client's close_notify")
+        secured.unwrap().close()
+        self.assertEqual((client.wait(), client.errors), (0, ""))
+        self.assertTrue(client.raw_output == news, len(client.raw_output))
 
     def test_a_client_that_comes_back(self) -> None:
         server = self.tls_server()
