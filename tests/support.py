@@ -164,13 +164,24 @@ class Server(Process):
 
 
 def with_constants(**constants: float) -> tuple[str, ...]:
-    """Return the command within which tcp_server.py has other values of its constants, for what would take long."""
+    """Return the command within which tcp_server.py has other values of its constants, for what would take long.
+
+    Whatever room or class has a constant of that name gets the value, also what only an option loads.
+    """
     code = """
-import json, sys, common_server, tcp_server
+import importlib, json, pathlib, sys
+for room in ("archive", "entrance", "proxy_header", "tcp_server", "tls", "udp_server"):
+    importlib.import_module(room)
+files = [(pathlib.Path(getattr(module, "__file__", None) or "/"), module) for module in sys.modules.values()]
+rooms = [module for file, module in files if file.parent == pathlib.Path.cwd()]
+classes = [thing for room in rooms for thing in vars(room).values() if isinstance(thing, type)]
 for name, value in json.loads(sys.argv[1]).items():
-    setattr(common_server if hasattr(common_server, name) else tcp_server, name, value)
+    having = [holder for holder in rooms + classes if name in vars(holder)]
+    assert having, f"nothing has a constant {name}"
+    for holder in having:
+        setattr(holder, name, value)
 sys.argv = sys.argv[3:]
-tcp_server.run(tcp_server.main)
+sys.modules["common"].run(sys.modules["tcp_server"].main)
 """
     return sys.executable, "-c", code, json.dumps(constants)
 
@@ -275,6 +286,25 @@ def needs(tool: str) -> Callable[[Any], Any]:
     return unittest.skipUnless(shutil.which(tool), f"{tool} is not installed")
 
 
+def openssl(folder: Path, *arguments: object) -> None:
+    """Run the `openssl` command in a folder."""
+    command = ["openssl", *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AssertionError(f"{command}: {done.stderr}")
+
+
+def new_key(folder: Path, name: str, subject: str, *arguments: object) -> None:
+    """Make NAME.key, and with it what the other arguments of `openssl req` say."""
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+    openssl(folder, "req", *curve, "-nodes", "-utf8", "-keyout", f"{name}.key", "-subj", subject, *arguments)
+
+
+def new_certificate(folder: Path, name: str, subject: str, names: str) -> None:
+    """Make NAME.key, and NAME.pem: a certificate of these names that the key itself has signed."""
+    new_key(folder, name, subject, *("-x509", "-days", 30, "-out", f"{name}.pem"), "-addext", f"subjectAltName={names}")
+
+
 def resident_bytes(process: Process) -> int:
     """Return the memory that a process holds (Linux)."""
     status = Path(f"/proc/{process.popen.pid}/status").read_text()
@@ -287,10 +317,10 @@ def open_files(process: Process) -> int:
 
 
 def readme_block(first_line: str) -> str:
-    """Return the fenced block of README.md that begins with a line; skip the test while there is none."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    found = re.search(rf"^```\w*\n({re.escape(first_line)}\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    if not found:
-        raise unittest.SkipTest(f"README.md has no block that begins with {first_line!r}")
-    return found[1]
+    """Return the fenced block that begins with a line, in README.md or a page of docs/."""
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text(encoding="utf-8")
+        found = re.search(rf"^```\w*\n({re.escape(first_line)}\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        if found:
+            return found[1]
+    raise AssertionError(f"no page has a block that begins with {first_line!r}")

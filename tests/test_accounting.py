@@ -24,7 +24,7 @@ from pathlib import Path
 from hostile import on_linux, reset
 from support import PATIENCE, Process, Server, TestCase, free_port, receive_lines, wait_until
 
-import common_client
+import channel
 
 try:
     from screen import Terminal
@@ -588,10 +588,10 @@ class Reconnecting(AccountingTest):
         lines = [f"{number:05} {'x' * 200}" for number in range(10000)]
         server = self.start_server(*options)
         client = self.start_client()
-        feeder = threading.Thread(target=feed, args=(client, "\n".join(lines)))
-        feeder.start()
-        for kill in range(1, 7):
-            target = (len(lines[0]) + len(CONFIRMATION) + 1) * (kill * 1300 + chance.randrange(300))
+        for kill in range(1, 7):  # of what is fed now, some is confirmed before the kill, and the last of it is not fed
+            feed_until, confirmed = kill * 1400, kill * 1400 - chance.randrange(1, 600)
+            client.type("".join(f"{line}\n" for line in lines[feed_until - 1400 : feed_until]))
+            target = (len(lines[0]) + len(CONFIRMATION) + 1) * confirmed
             deadline = time.monotonic() + PATIENCE
             while len(client.raw_output) < target and time.monotonic() < deadline:
                 time.sleep(0.0005)
@@ -600,7 +600,7 @@ class Reconnecting(AccountingTest):
             self.assertEqual(server.errors, "")
             self.wait_until_down(client, kill)
             server = self.start_server(*options)
-        feeder.join()
+        feed(client, "\n".join(lines[feed_until:]))
         self.assert_all_confirmed(client, 10000)
         self.assertEqual({*client.output.splitlines()}, {CONFIRMATION + line for line in lines})
         self.assertEqual(client.errors.count("\n"), 7, client.errors)
@@ -859,19 +859,11 @@ class Reconnecting(AccountingTest):
     def test_backoff(self) -> None:
         """Each wait is random, between half of and all of twice the one before: 0.1 s first, and 10 s at the most."""
         for _ in range(20):
-            backoff = common_client.Backoff()
-            for longest in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10):
-                backoff.fail(1000)
-                self.assertTrue(longest / 2 <= backoff.at - 1000 <= longest, (longest, backoff.at))
-            backoff.succeed()
-            backoff.fail(1000)
-            self.assertLessEqual(backoff.at, 1000.1)
-        moments = set()
-        for _ in range(20):
-            backoff = common_client.Backoff()
-            backoff.fail(0)
-            moments.add(backoff.at)
-        self.assertGreater(len(moments), 10, "many clients do not come back at the same moment")
+            for failures, longest in enumerate((0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10)):
+                self.assertTrue(longest / 2 <= channel.pause_after(failures) <= longest, (failures, longest))
+        self.assertLessEqual(channel.pause_after(10**9), 10)
+        pauses = {channel.pause_after(0) for _ in range(20)}
+        self.assertGreater(len(pauses), 10, "many clients do not come back at the same moment")
 
 
 class Relay:

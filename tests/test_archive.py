@@ -26,10 +26,9 @@ from unittest import mock
 
 from support import PATIENCE, ROOT, Process, TestCase, needs, receive_lines, wait_until
 
-import common_server
+from archive import Archive
 
 try:
-    import fcntl
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
@@ -363,7 +362,7 @@ class Confirmations(ArchiveTest):
 
         sqlite3_connect = sqlite3.connect
         with mock.patch("sqlite3.connect", connect):
-            archive = common_server.Archive(str(self.file), mock.Mock())
+            archive = Archive(str(self.file), mock.Mock())
         self.addCleanup(archive.close)
         self.assertEqual(opened[0].execute("PRAGMA synchronous").fetchone(), (2,))
         self.assertEqual(opened[0].execute("PRAGMA journal_mode").fetchone(), ("wal",))
@@ -457,7 +456,7 @@ class Loads(ArchiveTest):
         with self.opened() as other:
             other.execute("BEGIN IMMEDIATE")
             with mock.patch("time.sleep", lambda _: other.execute("COMMIT")):
-                archive = common_server.Archive(str(self.file), mock.Mock())
+                archive = Archive(str(self.file), mock.Mock())
             self.addCleanup(archive.close)
             self.assertTrue(archive.save([("tcp", "received", "peer", b"one")]))
         self.assertEqual(self.texts(), ["one"])
@@ -618,27 +617,6 @@ class Failures(ArchiveTest):
             connection.close()
         server.signal(signal.SIGTERM)
         self.assertEqual(server.wait(), 0)
-
-    @ON_LINUX
-    def test_somebody_locks_the_folder(self) -> None:
-        """What is moved away then is not left, and nobody waits for that."""
-        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file)
-        connected, udp = self.connect(server.port), self.datagrams(server.udp_port)
-        folder = os.open(self.folder, os.O_RDONLY)
-        self.addCleanup(os.close, folder)
-        for name in ("first", "second"):
-            self.assert_confirmed(connected, name)
-            fcntl.flock(folder, fcntl.LOCK_SH)
-            self.file.rename(self.folder / f"{name}.db")
-            for connection in (connected, udp):
-                self.assert_not_saved(connection, "one", "two")
-            if name == "first":
-                fcntl.flock(folder, fcntl.LOCK_UN)
-                self.wait_until_confirmed(udp, "after")
-        connected.close()
-        server.signal(signal.SIGTERM)
-        self.assertEqual(server.wait(), 0)
-        self.assertEqual(self.texts(self.folder / "first.db"), ["first"])
 
     def test_the_folder_comes_back_locked(self) -> None:
         """A lock that follows another failure holds up nobody for longer, either."""

@@ -7,13 +7,13 @@ import contextlib
 import functools
 import re
 import select
-import selectors
 import socket
 import struct
 import sys
 import threading
 import time
 import unittest
+from typing import Any
 from unittest import mock
 
 from hostile import (
@@ -39,7 +39,7 @@ from support import (
 
 import udp_server
 from common import MAX_DATAGRAM
-from common_server import PASS_BYTES
+from service import PASS_BYTES
 
 
 class Circles(PeerTest):
@@ -277,54 +277,67 @@ class Datagrams(PeerTest):
                 self.assertLess(resident_bytes(server), before + 16 * MIB)
         self.assertLess(resident_bytes(server), before + 16 * MIB)
 
-    def test_a_network_that_takes_no_more(self) -> None:
-        """Datagrams wait a moment for the kernel to have room, and no more than so many; others are read meanwhile."""
+    def endpoint(self, **results: Any) -> tuple[udp_server.Endpoint, mock.Mock]:
+        """Return an endpoint and its socket, whose calls have these results, or raise these errors."""
         options = argparse.Namespace(host="127.0.0.1", reuse_port=False)
-        selector = mock.Mock()
         service = mock.Mock(reply="confirm", received_bytes=0)
-        endpoint = udp_server.Endpoint(service, selector, options, 0)
-        self.addCleanup(endpoint.close)
-        peer = udp_server.UdpPeer(endpoint, ("127.0.0.1", 9), ("127.0.0.1", 9))
-        real, endpoint._socket = endpoint._socket, mock.Mock()
-        self.addCleanup(real.close)
-        endpoint._socket.sendto.side_effect = BlockingIOError
-        endpoint._socket.recvfrom.side_effect = BlockingIOError
-        peer.send([b"%d" % number for number in range(udp_server.MAX_UNSENT + 5)])
-        events = selectors.EVENT_READ | selectors.EVENT_WRITE
-        self.assertEqual(selector.modify.call_args.args[1], events)
-        self.assertFalse(endpoint.stopped())
-        endpoint._socket.sendto.side_effect = None
-        endpoint._ready()
-        sent = [call.args[0] for call in endpoint._socket.sendto.call_args_list[1:]]
-        self.assertEqual(sent, [b"%d" % number for number in range(udp_server.MAX_UNSENT)])
-        self.assertTrue(endpoint.stopped())
-        endpoint._socket.sendto.side_effect = BlockingIOError
-        peer.send([b"stale"])
-        endpoint._socket.sendto.side_effect = None
-        endpoint._socket.sendto.reset_mock()
-        with mock.patch("time.monotonic", return_value=time.monotonic() + 2):
-            endpoint._ready()
-        endpoint._socket.sendto.assert_not_called()
-        endpoint.tick(time.monotonic())
-        service.record.line.assert_called_with("[UDP Server] 6 datagrams were not sent: there was no room for them")
+        server = mock.Mock(service=service)
+        server.loop.now = 1000.0
+        server.record.heading.return_value = b""
+        faked = mock.Mock(**{f"{name}.side_effect": result for name, result in results.items()})
+        faked.getsockname.return_value = "127.0.0.1", 9001
+        with mock.patch("udp_server.open_endpoint", return_value=faked):
+            return udp_server.Endpoint(server, options, 0), faked
+
+    def test_a_network_that_takes_no_more(self) -> None:
+        """What the kernel has no room for is dropped, and counted; what comes after that is sent."""
+        endpoint, faked = self.endpoint(sendto=[BlockingIOError, None, BlockingIOError, None])
+        peer = udp_server.UdpPeer(endpoint, ("127.0.0.1", 9), ("127.0.0.1", 9), [])
+        peer.send([b"one", b"two", b"three", b"four"])
+        self.assertEqual([call.args[0] for call in faked.sendto.call_args_list], [b"one", b"two", b"three", b"four"])
+        self.assertTrue(endpoint.is_stopped(), "nothing is kept")
+        endpoint.tick(1000.0)
+        show: mock.Mock = endpoint.record.line  # type: ignore[assignment]
+        show.assert_called_once_with("[UDP Server] 2 datagrams were not sent: there was no room for them")
+        endpoint.tick(1001.0)
+        show.assert_called_once()
+
+    def test_peers_that_can_not_be_reached(self) -> None:
+        """Others are told all the same, and it is shown as what can be repeated at will."""
+        unreachable = OSError(101, "Network is unreachable")
+        endpoint, faked = self.endpoint(sendto=[unreachable, unreachable, None])
+        peer = udp_server.UdpPeer(endpoint, ("192.0.2.1", 9), ("192.0.2.1", 9), [])
+        peer.send([b"one", b"two", b"three"])
+        self.assertEqual(faked.sendto.call_count, 3)
+        show: mock.Mock = endpoint.record.repeatable  # type: ignore[assignment]
+        event = "[UDP Server] Cannot send to 192.0.2.1:9: Network is unreachable"
+        self.assertEqual(show.call_args_list, 2 * [mock.call("Could not send", "192.0.2.1:9", event)])
 
     def test_large_datagrams_do_not_fill_a_pass(self) -> None:
         """No more of them are read before the others get their turn than a pass may bring."""
-        service = mock.Mock(reply="confirm", received_bytes=0)
-        options = argparse.Namespace(host="127.0.0.1", reuse_port=False)
-        endpoint = udp_server.Endpoint(service, mock.Mock(), options, 0)
-        self.addCleanup(endpoint.close)
-        real, endpoint._socket = endpoint._socket, mock.Mock()
-        self.addCleanup(real.close)
-        endpoint._socket.recvfrom.return_value = bytes(60_000), ("127.0.0.1", 9000)
+        endpoint, faked = self.endpoint()
+        faked.recvfrom.return_value = bytes(60_000), ("127.0.0.1", 9000)
+        service: mock.Mock = endpoint.service  # type: ignore[assignment]
 
         def receive(_: udp_server.UdpPeer, messages: list[bytes]) -> None:
             service.received_bytes += len(b"".join(messages))
 
         service.receive.side_effect = receive
-        endpoint._ready()
+        endpoint.read()
         self.assertGreater(service.received_bytes, PASS_BYTES)
         self.assertLessEqual(service.received_bytes, PASS_BYTES + 60_000)
+
+    def test_who_speaks_to_a_stopping_server_is_told(self) -> None:
+        """With the ending of its own datagram; but a server's reply gets no answer."""
+        said = [b"anybody?\r\n", b"no?", b"Server shutting down...", b"Message received: x\n"]
+        endpoint, faked = self.endpoint(recvfrom=[(data, ("127.0.0.1", 9000)) for data in said] + [BlockingIOError])
+        endpoint.stop()
+        watch: mock.Mock = endpoint.loop.watch  # type: ignore[assignment]
+        self.assertEqual(watch.call_args.args[1], endpoint.turn_away)
+        endpoint.turn_away()
+        told = [call.args[0] for call in faked.sendto.call_args_list]
+        self.assertEqual(told, [b"Server shutting down...\r\n", b"Server shutting down..."])
+        endpoint.service.receive.assert_not_called()  # type: ignore[attr-defined]
 
     def test_lines_that_no_datagram_holds(self) -> None:
         """They are not sent to UDP peers cut, but counted; TCP clients read them whole."""

@@ -50,7 +50,7 @@ from support import (
 )
 
 import tcp_server
-from common import RECEIVE_SIZE, split_lines
+from lines import RECEIVE_SIZE, Lines, split_lines
 
 try:
     import resource
@@ -375,14 +375,15 @@ class LongLines(PeerTest):
 
     def test_short_lines_are_read_in_small_portions(self) -> None:
         """Who sends many at once gives the others their turn in between; long lines cost less, and come as before."""
-        connected = mock.Mock()
-        connection = tcp_server.Connection(mock.Mock(), connected, ("127.0.0.1", 9000))
-        connection.listener.service.longest_line = 65538
+        connected, listener = mock.Mock(), mock.Mock()
+        listener.service.longest_line = 65538
+        listener.record.heading.return_value = b""
+        connection = tcp_server.Connection(listener, connected, "127.0.0.1:9000", "127.0.0.1", Lines())
         few = tcp_server.FEW
         for line, size in ((b"\n", few), (b"x" * 9999 + b"\n", RECEIVE_SIZE), (b"\n", few)):
             connected.recv.side_effect = functools.partial(self._endless, line)
             for _ in range(5):
-                connection.ready()
+                connection.read()
             self.assertEqual(connected.recv.call_args.args[0], size, line[-10:])
 
     @staticmethod

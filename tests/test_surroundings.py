@@ -374,7 +374,7 @@ class Outputs(SurroundingsTest):
 
     def test_pipe_that_is_read_slowly_at_the_stop(self) -> None:
         """A server that stops waits a while for whoever takes its record."""
-        server, reading, record = self.full_pipe(STOP_WITHIN=PATIENCE)
+        server, reading, record = self.full_pipe(FINISH_WITHIN=PATIENCE)
         time.sleep(0.3)  # what is tested is that the server waits
         while data := os.read(reading, 4096):
             record += data
@@ -384,7 +384,7 @@ class Outputs(SurroundingsTest):
 
     def test_pipe_that_is_not_read_at_the_stop(self) -> None:
         """It does not wait for ever, and says how much was lost."""
-        server, reading, record = self.full_pipe(STOP_WITHIN=0.2)
+        server, reading, record = self.full_pipe(FINISH_WITHIN=0.2)
         self.assertEqual(server.wait(), 0)
         lost = re.fullmatch(r"\w+\.py: error: .*?(\d+) lines were not shown.*\n", server.errors)
         self.assertTrue(lost, server.errors)

@@ -16,7 +16,6 @@ import socket
 import sqlite3
 import ssl
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -31,7 +30,10 @@ from support import (
     TestCase,
     free_port,
     needs,
+    new_certificate,
+    new_key,
     open_files,
+    openssl,
     receive_all,
     receive_lines,
     resident_bytes,
@@ -74,27 +76,14 @@ def setUpModule() -> None:
     make_certificates()
 
 
-def openssl(*arguments: object) -> None:
-    """Run the `openssl` command in the folder of the certificates."""
-    command = ["openssl", *map(str, arguments)]
-    done = subprocess.run(command, cwd=FOLDER, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise AssertionError(f"{command}: {done.stderr}")
-
-
-def new_key(name: str, subject: str, *arguments: object) -> None:
-    """Make a key, and with it what the other arguments of `openssl req` say."""
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
-    openssl("req", *curve, "-nodes", "-utf8", "-keyout", f"{name}.key", "-subj", subject, *arguments)
-
-
 def sign(name: str, subject: str, names: str = "", until: str = "20400101000000Z") -> None:
     """Make a key and a certificate that the CA signed; `names` are those of a server."""
-    new_key(name, subject, "-new", "-out", f"{name}.csr")
+    new_key(FOLDER, name, subject, "-new", "-out", f"{name}.csr")
     extensions = FOLDER / f"{name}.ext"
     usage = "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\n"
     extensions.write_text(usage + (f"subjectAltName = {names}\n" if names else ""))
     openssl(
+        FOLDER,
         *("ca", "-config", "ca.cnf", "-batch", "-notext", "-cert", "ca.pem", "-keyfile", "ca.key", "-utf8"),
         *("-in", f"{name}.csr", "-out", f"{name}.pem", "-extfile", extensions),
         *("-startdate", "20200101000000Z", "-enddate", until),
@@ -104,11 +93,9 @@ def sign(name: str, subject: str, names: str = "", until: str = "20400101000000Z
 def make_certificates() -> None:
     """Make a self-signed certificate, a CA, and what that CA signed: for servers, and for clients."""
     names = "DNS:localhost,IP:127.0.0.1,IP:::1"
-    new_key("server", "/CN=localhost", "-x509", "-days", 30, "-out", "server.pem", "-addext", f"subjectAltName={names}")
-    new_key(
-        *("ca", "/CN=A CA", "-x509", "-days", 30, "-out", "ca.pem"),
-        *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
-    )
+    new_certificate(FOLDER, "server", "/CN=localhost", names)
+    usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    new_key(FOLDER, "ca", "/CN=A CA", "-x509", "-days", 30, "-out", "ca.pem", *usage)
     (FOLDER / "ca.cnf").write_text(CA_CONFIG.format(folder=FOLDER))
     (FOLDER / "index").write_text("")
     sign("signed", "/CN=localhost", names)
@@ -118,7 +105,7 @@ def make_certificates() -> None:
     sign("late", "/CN=Late", until="20210101000000Z")
     sign("unreadable", "/CN=Unreadable", "DER:30:03:82:01:FF")  # a DNS name that is not UTF-8
     sign("forger", "/CN=Eve\n[TCP Server] Connected by\x1b[2J")
-    openssl("pkey", "-in", "server.key", "-aes256", "-passout", "pass:secret", "-out", "locked.key")
+    openssl(FOLDER, "pkey", "-in", "server.key", "-aes256", "-passout", "pass:secret", "-out", "locked.key")
     (FOLDER / "garbage.pem").write_text("no certificate\n")
 
 
@@ -672,11 +659,12 @@ class Strangers(SharedServerTestCase):
     def test_a_record_that_was_tampered_with(self) -> None:
         client = HandmadeTls(self.connect(self.shared.port))
         client.shake_hands()
-        record = bytearray(client.encrypted(b"tampered\n"))
+        before, record = client.encrypted(b"before\n"), bytearray(client.encrypted(b"tampered\n"))
         record[-1] ^= 1
-        client.socket.sendall(client.encrypted(b"before\n") + record)
+        client.socket.sendall(before + record)
         receive_all(client.socket)
-        self.shared.wait_for(rf"Refused {name_of(client.socket)}: TLS failed: \w+")
+        name = name_of(client.socket)
+        self.shared.wait_for(rf"Received from {name}: before\n(?s:.*)Disconnected: {name} \(TLS failed: \w.*\)$")
         self.assertNotIn("tampered", self.shared.output)
         self.assert_confirms(self.shared.port)
 
@@ -737,7 +725,7 @@ class StrangersWhoWait(TlsTestCase):
     """Who does not begin, or not finish, the handshake is shown out, after ten seconds; here, after half a second."""
 
     def test_they_are_shown_out(self) -> None:
-        within = with_constants(ENTER_TIME=0.5, TICK=0.1)
+        within = with_constants(WITHIN=0.5, TICK=0.1)
         server = self.server("tcp_server.py", *pair("server"), "--reply", "relay", within=within)
         client = self.tls_connect(server.port)
         since = time.monotonic()

@@ -1,0 +1,136 @@
+"""Servers: what a server keeps (`--save`): its messages in an SQLite file, each on disk before it is confirmed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from common import Failure, reason
+from record import Record, complain
+
+try:
+    import sqlite3
+except ImportError as error:  # a Python built without it
+    raise Failure("cannot save messages: this Python has no sqlite3; use another, or leave out --save") from error
+
+SCHEMA = "messages(id INTEGER PRIMARY KEY, at TEXT, protocol TEXT, direction TEXT, peer TEXT, text)"
+PATIENCE, IMPATIENCE = 500, 50
+"""Milliseconds that all wait while another program writes to the file; and after a failure, until it is over."""
+
+
+class Archive:
+    """The messages in a file. In WAL mode a commit is one append to a log beside it and one fsync (sqlite.org/wal)."""
+
+    def __init__(self, path: str, record: Record) -> None:
+        """Open the file, or make it. Raises Failure, and leaves the file as it is, if it is something else."""
+        self._record = record
+        self._path = os.path.realpath(path)  # SQLite puts its log there; it takes :memory: for something else
+        self._log_path = f"{self._path}-wal"
+        self._failing = False
+        self._database: sqlite3.Connection | None = None
+        self._files: list[tuple[int, int] | None] = []
+        try:
+            self._open(PATIENCE)
+        except (OSError, sqlite3.Error) as error:
+            raise Failure(f"cannot save messages in {path}: {reason(error)}; name another file") from error
+
+    def save(self, rows: list[tuple[str, str, str, bytes]]) -> bool:
+        """Store rows of protocol, direction, peer and text; tell whether they are on disk. Report the first failure."""
+        now = time.time()
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
+        patience = IMPATIENCE if self._failing else PATIENCE
+        try:
+            with self._open(patience) as database:  # which commits at the end, or rolls back
+                database.execute(f"PRAGMA busy_timeout = {patience}")
+                database.executemany(
+                    "INSERT INTO messages(at, protocol, direction, peer, text) VALUES(?, ?, ?, ?, ?)",
+                    [(at, protocol, direction, peer, text_or_blob(text)) for protocol, direction, peer, text in rows],
+                )
+        except (OSError, sqlite3.Error) as error:
+            problem = f"save messages in {self._path}: {reason(error)}; their senders are told"
+            if not (self._failing or complain(f"cannot {problem}")):
+                self._record.line(f"[Server] Cannot {problem}", trouble=True)
+            self._failing = True
+            return False
+        self._failing = False
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._database:
+            with contextlib.suppress(OSError, sqlite3.Error):  # what is saved stays in the log
+                self._leave(self._database)
+
+    def _open(self, patience: int) -> sqlite3.Connection:
+        """Return the database; open it again if the file was moved or deleted, since SQLite would not notice."""
+        found = identify(self._path)
+        is_empty = found and not os.stat(self._path).st_size
+        if self._database and not (is_empty and found in self._files):
+            if self._is_in_place():
+                return self._database
+            self._leave(self._database)
+        if (is_empty or not found) and (self._database or identify(self._log_path)):  # SQLite would delete the log
+            what = f"it is {'empty' if found else 'gone'}, but {self._log_path}, a part of it, is not"
+            raise sqlite3.DatabaseError(f"{what} (put it back, or delete both)")
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        file = identify(self._path)
+        database = sqlite3.connect(self._path, timeout=patience / 1000, isolation_level="IMMEDIATE")
+        try:
+            schema = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
+            if schema and ("messages", f"CREATE TABLE {SCHEMA}") not in schema:
+                raise sqlite3.DatabaseError("it is a database of something else")
+            enter_wal_mode(database)
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute(f"CREATE TABLE IF NOT EXISTS {SCHEMA}")
+        except BaseException:
+            database.close()
+            raise
+        if self._files and found not in self._files:
+            self._record.line(f"[Server] {self._path} was moved or deleted. Messages go to another file of that name.")
+        self._database, self._files = database, [file, identify(self._log_path)]
+        return database
+
+    def _is_in_place(self) -> bool:
+        """Tell whether the open file, and its log, still have their names."""
+        return self._files == [identify(self._path), identify(self._log_path)]
+
+    def _leave(self, database: sqlite3.Connection) -> None:
+        """Close the file. If it has lost its name, take what is in its log into it, and remove the log."""
+        if not self._is_in_place():
+            if database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise sqlite3.OperationalError("it was moved or deleted, but another program still reads it")
+            if identify(self._log_path) in self._files:  # it would ruin the next file (sqlite.org/howtocorrupt.html)
+                os.unlink(self._log_path)
+                os.unlink(f"{self._path}-shm")
+        database.close()
+        self._database = None
+
+
+def identify(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from others that had its name; None if it is not there."""
+    with contextlib.suppress(FileNotFoundError):
+        info = os.stat(path)
+        return info.st_dev, info.st_ino
+    return None
+
+
+def enter_wal_mode(database: sqlite3.Connection) -> None:
+    """Have a file written as WAL. SQLite does not wait for another server that does the same (busy_handler.html)."""
+    for seconds in (0.01, 0.02, 0.04, 0.08, 0.1, 0.0):
+        try:
+            if database.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+                raise sqlite3.DatabaseError("its file system does not allow SQLite's WAL mode")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or not seconds:
+                raise
+        time.sleep(seconds)
+
+
+def text_or_blob(text: bytes) -> str | bytes:
+    """Return text as SQLite is to store it: as TEXT, or as BLOB where it is not UTF-8."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text

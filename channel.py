@@ -1,0 +1,129 @@
+"""Clients: a way to a server: what each client's kind of it has in common, and when to try it again."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from common import Failure, Parser, seconds, whole_number
+from ledger import Ledger
+from loop import Loop
+from phases import State, check
+from text import TYPE_CHECKING, show_address
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Broken(Failure):
+    """There is no connection, or no longer; another attempt may succeed."""
+
+
+class Channel:
+    """A way to a server: a socket, and the ledger of what went over it.
+
+    Each kind has its own `connect()`, which makes `socket` one to the server; `send(messages)`, which keeps in `unsent`
+    what there is no room for; `flush()`, which sends what was kept; `read()`, which returns what has arrived, as it is
+    to be written to a file, the replies in it, and whether it was the last; and `finish()`, which tells the server that
+    nothing more comes, and enters CLOSED if nothing more can come from it either. All may raise Failure, `connect()`
+    OSError, and `read()` BlockingIOError where nothing is.
+    """
+
+    protocol = "?"
+    is_stream = False
+    """Whether a line feed ends a message, and none gets lost alone: a missing reply means that the server is stuck."""
+    longest = sys.maxsize
+    """Bytes in the longest message."""
+    window = window_bytes = 0
+    """How many messages, and bytes of them, may wait for their replies at once."""
+    if TYPE_CHECKING:
+        connect: Callable[[], None]
+        send: Callable[[list[bytes]], None]
+        flush: Callable[[], None]
+        read: Callable[[], tuple[bytes, list[bytes], bool]]
+        finish: Callable[[], None]
+        unsent: Any
+
+    def __init__(self, loop: Loop, host: str, port: int, ledger: Ledger, retries: int, reconnects: bool) -> None:
+        """Take how many times a lost message is sent again, and whether a broken connection is made anew."""
+        self.loop, self.host, self.port, self.ledger = loop, host, port, ledger
+        self.retries, self.reconnects = retries, reconnects
+        self.socket = socket.socket()
+        self.peer = show_address((host, port))
+        self.state = State.DOWN
+        self.failures = 0  # in a row: attempts to connect, or to have `exit` answered
+        self.open_at = 0.0  # when to connect again, as time.monotonic() counts
+        self.active_at = 0.0  # when something went over it last
+        self.said_goodbye = False  # the server shuts down
+        self.refusal = b""  # the first one, where no reply was expected
+
+    def enter(self, state: State) -> None:
+        """Take another state; without a connection, there is no socket either."""
+        check(self.state, state)
+        self.state = state
+        if state in (State.DOWN, State.CLOSED):
+            self.close()
+
+    def open(self) -> None:
+        """Try once to reach the server; send what is not confirmed."""
+        self.unsent.clear()
+        try:
+            self.connect()
+        except OSError as error:  # also if its name is not known yet
+            raise Broken(str(error)) from error
+        self.said_goodbye = False
+        self.active_at = time.monotonic()
+        self.enter(State.OPEN)
+        again = self.ledger.send_again(self.active_at)
+        if again:
+            self.send(again)
+
+    def fail(self) -> None:
+        """Be without a connection, for a time that grows with each failure (exponential backoff with jitter)."""
+        self.enter(State.DOWN)
+        self.open_at = time.monotonic() + pause_after(self.failures)
+        self.failures += 1
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.loop.forget(self.socket.fileno())
+        self.socket.close()
+
+    def is_clear(self) -> bool:
+        """Tell whether nothing is kept."""
+        return not self.unsent
+
+    def room(self) -> int:
+        """Return how many more messages may be sent now."""
+        has_room = self.is_clear() and self.ledger.waiting_bytes < self.window_bytes
+        return self.window - self.ledger.waiting if has_room else 0
+
+    def due_at(self, timeout: float) -> float:
+        """Return when to connect again, or when what is missing is late; infinity if neither is due."""
+        if self.state is State.DOWN:
+            return self.open_at
+        if self.state is State.OPEN and not self.is_stream:
+            return self.ledger.oldest() + timeout
+        is_due = self.state is State.PARTING or (self.state is State.OPEN and self.ledger.due)
+        return self.active_at + timeout if is_due else float("inf")
+
+
+def pause_after(failures: int) -> float:
+    """Return how long to wait after so many failures in a row, in seconds: by chance, so that not all come at once."""
+    import random  # most clients need no chance, and start faster without
+
+    longest = min(0.1 * 2 ** min(failures, 30), 10.0)
+    return random.uniform(longest / 2, longest)
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments that both clients take."""
+    parser.add_argument("host", metavar="HOST", help="the server's address or name")
+    parser.add_argument("port", metavar="PORT", type=whole_number(1, 65535), help="the server's port")
+    add = parser.add_argument_group("messages").add_argument
+    add("-m", "--message", metavar="TEXT", action="append", help="send TEXT, wait for its reply, end; may be repeated")
+    add("--timeout", metavar="SECONDS", type=seconds, default=5.0, help="wait so long for a connection or a reply (5)")
+    add("--no-reply", action="store_true", help="expect no replies: the server runs with --reply none")
+    add("--stats", action="store_true", help="print the summary at the end in any case")

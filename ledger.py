@@ -1,0 +1,138 @@
+"""Clients: what is still unanswered: which messages were sent, which are confirmed, and how long that took."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+
+from common import CONFIRMATION, NOT_SAVED, TOO_LONG
+
+Sent = tuple[int, bytes, float, float, int]
+"""A waiting message: its number, the message, when it was sent first and last, in seconds, and how often again."""
+REFUSED = (TOO_LONG.partition(b"%")[0], NOT_SAVED)
+"""How a server begins to say that it did not take a message."""
+
+
+class Ledger:
+    """What became of the messages that were sent one way."""
+
+    def __init__(self, repeated: Callable[[bytes], bytes] = bytes) -> None:
+        """Take a function that returns what replies are sure to repeat of a message: all of it, unless told."""
+        self.sent = self.confirmed = 0
+        self.waiting = self.waiting_bytes = 0
+        """How many messages, and bytes in them, are neither confirmed nor given up."""
+        self.shortest_time, self.longest_time, self.total_time = float("inf"), 0.0, 0.0
+        self._repeated = repeated
+        self._waiting: dict[bytes, list[Sent]] = {}  # by what replies repeat; the oldest of equal ones stands first
+        self._refused = 0
+        self._longest_taken = sys.maxsize
+
+    @property
+    def due(self) -> int:
+        """How many replies are still to come: for a refused message nothing more is."""
+        return self.waiting - self._refused
+
+    def add(self, messages: list[bytes], now: float) -> None:
+        """Note messages as sent at `now`, in seconds."""
+        waiting, repeated = self._waiting, self._repeated
+        for number, message in enumerate(messages, self.sent):
+            waiting.setdefault(repeated(message), []).append((number, message, now, now, 0))
+        self.sent += len(messages)
+        self.waiting += len(messages)
+        self.waiting_bytes += sum(map(len, messages))
+
+    def take(self, replies: list[bytes], now: float) -> int:
+        """Note what came at `now`: each reply answers the oldest waiting message whose confirmation or echo it is.
+
+        Any other line counts for nothing, except a refusal, which tells that one reply less is to come. It does not
+        say for which message, and a person may have typed it; so no message is struck off for it. Return how many
+        messages are confirmed.
+        """
+        waiting, repeated, confirmed = self._waiting, self._repeated, []
+        for reply in replies:
+            text = repeated(reply)
+            equal = waiting.get(text)  # those whose echo it is
+            if reply.startswith(CONFIRMATION):
+                confirmed_text = repeated(reply[len(CONFIRMATION) :])
+                confirmable = waiting.get(confirmed_text)
+                if confirmable and not (equal and equal[0] < confirmable[0]):
+                    text, equal = confirmed_text, confirmable
+            if equal:
+                confirmed.append(equal.pop(0))
+                if not equal:
+                    del waiting[text]
+            elif reply.startswith(REFUSED):
+                self._refused += 1
+                limit = reply[len(REFUSED[0]) :].split(b" ")[0]
+                if limit.isdigit():
+                    self._longest_taken = int(limit[:18])
+        self._strike(confirmed)
+        if confirmed:
+            self.confirmed += len(confirmed)
+            times = [now - first_at for _, _, first_at, _, _ in confirmed]
+            self.total_time += sum(times)
+            self.shortest_time = min(self.shortest_time, *times)
+            self.longest_time = max(self.longest_time, *times)
+        return len(confirmed)
+
+    def oldest(self) -> float:
+        """Return when a reply was first to be expected of those missing, in seconds; infinity if none is missing."""
+        return min((last_at for _, _, _, last_at, _ in self._all()), default=float("inf"))
+
+    def send_again(self, now: float) -> list[bytes]:
+        """Return the waiting messages that the server takes, in the order in which they were sent, to be sent at `now`.
+
+        They are for another connection; the last one was closed after a message that was too long.
+        """
+        for equal in self._waiting.values():
+            equal[:] = [(number, message, now, now, tries) for number, message, _, _, tries in equal]
+        again = [message for _, message, *_ in self._all() if len(message) <= self._longest_taken]
+        self._refused = self.waiting - len(again)
+        return again
+
+    def retry(self, before: float, now: float, retries: int) -> list[bytes]:
+        """Return what was last sent before `before` and was not yet sent again `retries` times; note it as sent now."""
+        again = []
+        for equal in self._waiting.values():
+            for place, (number, message, first_at, last_at, tries) in enumerate(equal):
+                if last_at <= before and tries < retries:
+                    equal[place] = number, message, first_at, now, tries + 1
+                    again.append((number, message))
+        if again:
+            self._refused = 0  # what is sent again is refused again
+        return [message for _, message in sorted(again)]
+
+    def give_up(self, before: float) -> list[bytes]:
+        """Stop waiting for what was last sent before `before`; return it."""
+        late = [sent for sent in self._all() if sent[3] <= before]
+        for text, equal in [*self._waiting.items()] if late else ():
+            equal[:] = [sent for sent in equal if sent[3] > before]
+            if not equal:
+                del self._waiting[text]
+        self._refused = max(self._refused - len(late), 0)
+        self._strike(late)
+        return [message for _, message, *_ in late]
+
+    def _all(self) -> list[Sent]:
+        return sorted(itertools.chain(*self._waiting.values()))
+
+    def _strike(self, struck: list[Sent]) -> None:
+        self.waiting -= len(struck)
+        self.waiting_bytes -= sum([len(message) for _, message, _, _, _ in struck])
+        self._refused = min(self._refused, self.waiting)
+
+
+def summary(ledgers: list[Ledger], no_reply: bool) -> str:
+    """Return the numbers of messages and, if any is confirmed, the round-trip times."""
+    sent = sum(ledger.sent for ledger in ledgers)
+    if no_reply:
+        return f"{sent} sent, no replies expected"
+    confirmed = sum(ledger.confirmed for ledger in ledgers)
+    text = f"{sent} sent, {confirmed} confirmed, {sent - confirmed} lost"
+    if confirmed:
+        shortest = min(ledger.shortest_time for ledger in ledgers)
+        mean = sum(ledger.total_time for ledger in ledgers) / confirmed
+        longest = max(ledger.longest_time for ledger in ledgers)
+        text += f"; round trip min/avg/max {shortest * 1000:.2f}/{mean * 1000:.2f}/{longest * 1000:.2f} ms"
+    return text

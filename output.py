@@ -1,0 +1,137 @@
+"""Clients: what a client shows: replies, how far its work is, and what goes wrong."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import select
+import sys
+import time
+
+from common import REFUSALS, Failure, error_line, reason, report
+from ledger import Ledger, summary
+from terminal import TypedLines, erase_row, in_background
+from text import DIM, RED, has_colours, paint, visible
+
+NAMED = 3
+"""How many unconfirmed messages are named at the end."""
+PROGRESS_AFTER, PROGRESS_EVERY = 1.0, 0.25
+"""Seconds after which a row on standard error begins to show how far piped work is, and between two of them."""
+
+
+class Output:
+    """Replies go to a terminal as safe text around what is being typed, to a file as they are; the rest to stderr.
+
+    What goes wrong is shown at once where somebody waits for it, and else in one line at the end.
+    """
+
+    def __init__(self, typed: TypedLines, ledgers: list[Ledger], options: argparse.Namespace) -> None:
+        self._typed, self._ledgers, self._options = typed, ledgers, options
+        self.is_interactive = typed.typed and not options.message  # a person types
+        self.code = 0  # with which the client ends
+        self._problems: list[str] = []
+        self._lost: list[str] = []  # the first few
+        self._row = b""  # what stands on standard error now of how far the work is
+        self._done, self._shown_at = 0, time.monotonic()
+        is_shown = not (typed.typed or options.message) and sys.stderr is not None and sys.stderr.isatty()
+        self.progress_at = self._shown_at + PROGRESS_AFTER if is_shown else float("inf")
+        """When to show how far the work is, in seconds of time.monotonic()."""
+
+    def show(self, label: str, data: bytes, replies: list[bytes]) -> None:
+        """Show replies, which are `data` in a file; where somebody types, with a label before each. Raises Failure."""
+        if sys.stdout is None or not sys.stdout.isatty():
+            write_out(data)
+            return
+        if not self._typed.edited:
+            lines = [visible(reply) for reply in replies]
+        elif not has_colours(sys.stdout):
+            lines = [label + visible(reply) for reply in replies]
+        else:
+            lines = [
+                paint(label + visible(reply), RED) if reply.startswith(REFUSALS) else paint(label, DIM) + visible(reply)
+                for reply in replies
+            ]
+        text = "".join([f"{line}\n" for line in lines]).encode(sys.stdout.encoding, "backslashreplace")
+        self._typed.show_above(write_out, erase_row() + text + self._row if self._row else text)
+
+    def say(self, text: str) -> None:
+        """Tell a person who types how things are."""
+        if self.is_interactive:
+            self._tell(text)
+
+    def complain(self, problem: str) -> None:
+        """Show what goes wrong while the conversation goes on."""
+        self._tell(error_line(problem))
+
+    def note(self, problem: str) -> None:
+        """Keep a problem for the end."""
+        self._problems.append(problem)
+        self.code = 1
+
+    def lose(self, messages: list[bytes], late: str = "") -> None:
+        """Keep for the end that messages are lost; show it at once to a person who types, if there is a reason."""
+        for message in messages if self.is_interactive and late else ():
+            self.complain(f"{late}: {visible(message)}")
+        self._lost += [visible(message[:80]) for message in messages[: NAMED - len(self._lost)]]
+
+    def show_progress(self, now: float) -> None:
+        """Show what is done by now, in seconds, and how much of it a second since the last time, if it is time to."""
+        if now < self.progress_at:
+            return
+        self.progress_at = now + PROGRESS_EVERY
+        sent = done = sum(ledger.sent for ledger in self._ledgers)
+        text = f"{sent:,} sent"
+        if not self._options.no_reply:
+            done = sum(ledger.confirmed for ledger in self._ledgers)
+            text += f", {done:,} confirmed"
+        text += f", {(done - self._done) / (now - self._shown_at):,.0f} lines a second"
+        self._done, self._shown_at = done, now
+        with contextlib.suppress(OSError):  # its window is closed
+            columns = os.get_terminal_size(2).columns or 80
+            if not in_background(2):
+                self._write_error(text[: columns - 1].encode())
+                self._row = text[: columns - 1].encode()
+
+    def finish(self, peers: str, rest: str) -> None:
+        """Report all problems in one line: also the input that was not sent, and what `peers` should have confirmed."""
+        self._write_error(b"")
+        lost = sum(ledger.sent - ledger.confirmed for ledger in self._ledgers)
+        if lost and not self._options.no_reply:
+            more = f", and {lost - NAMED} more" if lost > NAMED else ""
+            count = "1 message was" if lost == 1 else f"{lost} messages were"
+            self.note(f"{count} not confirmed by {peers}: {', '.join(self._lost)}{more}")
+        if rest:
+            self.note(f"{rest} was not sent")
+        if self._typed.problem:
+            self.note(f"cannot read standard input: {self._typed.problem}")
+        if self._problems:
+            report("; ".join(self._problems))
+        if self.is_interactive or self._options.stats:
+            self._write_error(summary(self._ledgers, self._options.no_reply).encode() + b"\n")
+
+    def _tell(self, line: str) -> None:
+        """Write a line to standard error, above what is half-typed."""
+        data = line.encode(sys.stderr.encoding if sys.stderr else "ascii", "backslashreplace") + b"\n"
+        if self._typed.edited and sys.stderr is not None and sys.stderr.isatty():
+            self._typed.show_above(self._write_error, data)
+        else:
+            self._write_error(data)
+
+    def _write_error(self, data: bytes) -> None:
+        """Write to standard error, where there is one, in place of how far the work is."""
+        row, self._row = self._row, b""
+        with contextlib.suppress(OSError):
+            os.write(2, erase_row() + data if row else data)
+
+
+def write_out(data: bytes) -> None:
+    """Write all of `data` to standard output. Raises Failure."""
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[os.write(1, left) :]
+        except BlockingIOError:  # somebody else who has this file set it so
+            select.select([], [1], [])
+        except OSError as error:
+            raise Failure(f"cannot write the replies to standard output: {reason(error)}") from error

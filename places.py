@@ -1,0 +1,187 @@
+"""Servers: the connections that are open, how many may be, and which of them have run out of time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+
+from loop import READ
+from service import Peer, Transport
+from serving import is_own_address
+from text import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from serving import Server
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+ACCEPT_AT_ONCE = 200
+"""Connections accepted in one pass, so that a crowd at the door does not hold up those inside."""
+MAX_LEAVING = 100
+"""Connections that may be on their way out, besides those that are served."""
+SPARE_FILES = 32
+"""Open files kept back for all that is not a connection."""
+SELECTABLE = 512
+"""Sockets that select() takes on Windows."""
+
+
+class Guest(Peer):
+    """A connection that stands in one of the places, and is a phase of the loop."""
+
+    __slots__ = ("deadline", "heard_at", "host", "loop", "places", "protocol", "socket")
+
+    def __init__(self, places: Places, connected: socket.socket, name: str, host: str | None) -> None:
+        """Take the client's name and address; no address if nobody has vouched for one."""
+        self.protocol = places.protocol
+        self.places, self.loop, self.socket, self.host = places, places.loop, connected, host
+        self.rename(name, places.record)
+        self.heard_at = self.loop.now
+        """When it last sent or took something, in seconds of time.monotonic()."""
+        self.deadline = 0.0
+        """When it has to be through the entrance, or gone; the same."""
+
+    def move(self, place: set[Any], phase: Callable[[], None], events: int = READ) -> None:
+        """Stand in this place, and have the loop call this function from now on."""
+        self.places.move(self, place)
+        self.loop.watch(self.socket.fileno(), phase, events)
+
+    def idle_since(self) -> float:
+        """Return since when nothing was to be heard, in seconds."""
+        return self.heard_at
+
+    def is_local(self) -> bool:
+        """Tell whether the client is on this machine."""
+        return self.host is not None and is_own_address(self.host)
+
+    def close(self, why: str = "") -> None:
+        """Close at once, if that was not done before."""
+        if self.socket.fileno() >= 0:
+            self.loop.forget(self.socket.fileno())
+            self.socket.close()
+            self.places.forget(self, why)
+
+
+class Places(Transport):
+    """A listening socket's connections: before the entrance is passed, served, or on their way out."""
+
+    if TYPE_CHECKING:
+        accept: Callable[[], None]
+
+    def __init__(self, server: Server, max_clients: int, idle_timeout: float) -> None:
+        """Take how many may be served at once, and after how many seconds a silent one has to go (0: never)."""
+        self.service, self.loop, self.record = server.service, server.loop, server.record
+        self.max_clients, self._max_leaving = reserve_files(max_clients)
+        self._idle_timeout = idle_timeout
+        self.entering: set[Any] = set()
+        self.served: set[Any] = set()
+        self.leaving: set[Any] = set()
+
+    def open(self, listening: socket.socket) -> None:
+        """Take in whoever waits at a socket, as long as there is room: `accept()` is called for each."""
+        self._listening = listening
+        self._resume()
+
+    def take_in(self) -> None:
+        """Take in those who wait, as far as there is room."""
+        for _ in range(ACCEPT_AT_ONCE):
+            if not self.has_room():
+                self.pause()
+                return
+            try:
+                self.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # any other is of a client that has gone again
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self.pause()
+                    return
+
+    def pause(self) -> None:
+        """Take nobody in until a connection closes, or the next tick."""
+        self.loop.forget(self._listening.fileno())
+
+    def has_room(self) -> bool:
+        """Tell whether there is room for one more, if only to be told that the server is full."""
+        return len(self.entering) + len(self.served) + len(self.leaving) < self.max_clients + self._max_leaving
+
+    def is_full(self) -> bool:
+        """Tell whether as many are served as may be."""
+        return len(self.entering) + len(self.served) >= self.max_clients
+
+    def move(self, connection: Guest, place: set[Any] | None) -> None:
+        """Have a connection stand in this place alone; None: in no place."""
+        for other in (self.entering, self.served, self.leaving):
+            other.discard(connection)
+        if place is not None:
+            place.add(connection)
+
+    def forget(self, connection: Guest, why: str) -> None:
+        """Note that a connection is closed, and why."""
+        self.move(connection, None)
+        self.service.show(connection, "Disconnected:", f" ({why})" if why else "")
+        self._resume()
+
+    def peers(self) -> Iterable[Any]:
+        """Return the connections that are served."""
+        return self.served
+
+    def tick(self, now: float) -> None:
+        """Close what has run out of time by `now`, in seconds."""
+        for connection in [connection for connection in self.leaving if connection.deadline < now]:
+            connection.close("it did not close in time")
+        for entrance in [entrance for entrance in self.entering if entrance.deadline < now]:
+            entrance.close(f"no PROXY header or TLS handshake within {entrance.WITHIN:g} s")
+        if self._idle_timeout:
+            since = now - self._idle_timeout
+            for connection in [connection for connection in self.served if connection.idle_since() < since]:
+                connection.close(f"nothing arrived for {self._idle_timeout:g} s")
+        self._resume()
+
+    def stop(self) -> None:
+        """Take nobody in any more; end every conversation."""
+        self.pause()
+        self._listening.close()
+        for entrance in list(self.entering):
+            entrance.close("it was not through the entrance")
+        for connection in list(self.served):
+            self.service.attend(connection, connection.end)
+
+    def is_stopped(self) -> bool:
+        """Tell whether every connection is closed."""
+        return not (self.entering or self.served or self.leaving)
+
+    def close(self) -> None:
+        """Close whatever is open."""
+        self.pause()
+        self._listening.close()
+        for connection in [*self.entering, *self.served, *self.leaving]:
+            connection.close("it did not close in time")
+
+    def _resume(self) -> None:
+        listening = self._listening.fileno()  # -1 once it is closed
+        if listening >= 0 and not self.loop.watches(listening) and self.has_room():
+            self.loop.watch(listening, self.take_in)
+
+
+def reserve_files(clients: int) -> tuple[int, int]:
+    """Raise the limit on open files as far as `clients` need and it may; return how many may be served, and leaving."""
+    if resource is None:
+        allowed = SELECTABLE
+    else:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allowed = clients + MAX_LEAVING + SPARE_FILES
+        if soft != resource.RLIM_INFINITY and soft < allowed:
+            soft = allowed if hard == resource.RLIM_INFINITY else min(allowed, hard)
+            with contextlib.suppress(OSError, ValueError):  # then the limit stays, and fewer are served
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            allowed = min(allowed, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    places = max(allowed - SPARE_FILES, 2)
+    leaving = min(MAX_LEAVING, places // 2)
+    return min(clients, places - leaving), leaving

@@ -1,0 +1,290 @@
+"""Servers: what a server decides and answers: messages in, replies out, and no socket.
+
+A pass of the server reads whatever is ready, and hands the messages to `Service.receive`. At its end,
+`Service.finish_pass` saves them all at once, and only then shows and answers them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import ipaddress
+
+from common import (
+    CONFIRMATION,
+    EXIT,
+    NOT_OBEYED,
+    NOT_SAVED,
+    SHUTTING_DOWN,
+    TERMINATE,
+    TOO_LONG,
+    WORDS,
+    reason,
+)
+from text import TYPE_CHECKING, ending, visible, without_ending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Union
+
+    from archive import Archive
+    from record import Record
+
+    Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+    Received = tuple["Peer", list[bytes], bytes]
+    """Who said what; or, without messages, whom to send what reply in place of the usual."""
+
+PASS_BYTES = 1 << 17
+"""Bytes that a pass reads before it answers: it bounds memory, and what a pass can say at once to those who listen."""
+MESSAGE_COST = 64
+"""Bytes that each message counts for in that, besides its own."""
+
+
+class Peer:
+    """Somebody who talks to a server; each protocol has its own kind.
+
+    `send(replies, start)` sends replies to what this peer said, `start` before each; a reply has what stood at the end
+    of its message. `tell(lines)` sends what others say, lines without an ending, and may cut off who lags too far
+    behind. `end()` ends the conversation after all that was sent; `close(why)` ends it at once. `is_local()` tells
+    whether the peer is on the server's own machine.
+    """
+
+    __slots__ = ("heading", "name")
+    protocol = "?"
+    ends_for_good = False
+    """Whether a message over the limit ends the conversation, and nothing counts that comes after its end."""
+    if TYPE_CHECKING:
+        send: Callable[..., None]
+        tell: Callable[[list[bytes]], None]
+        end: Callable[[], None]
+        close: Callable[[str], None]
+        is_local: Callable[[], bool]
+
+    def rename(self, name: str, record: Record) -> None:
+        """Be shown under a name from now on."""
+        self.name = name
+        self.heading = record.heading(f"[{self.protocol} Server] Received from ", name) + b": "
+
+
+class Transport:
+    """One protocol's sockets.
+
+    `peers()` returns those who are to hear what others say. `tick(now)` ends what has run out of time by `now`, a time
+    of time.monotonic(). `stop()` takes nothing more and ends every conversation, after all that was sent;
+    `is_stopped()` tells whether they have ended. `close()` closes whatever is still open.
+    """
+
+    protocol = "?"
+    if TYPE_CHECKING:
+        peers: Callable[[], Iterable[Peer]]
+        tick: Callable[[float], None]
+        stop: Callable[[], None]
+        is_stopped: Callable[[], bool]
+        close: Callable[[], None]
+
+
+class Gate:
+    """Who may come in, by address. Whoever may not is shown, and then counted."""
+
+    def __init__(self, networks: list[Network] | None, record: Record) -> None:
+        """Admit who is in one of the networks; everybody if there are none."""
+        self._networks = networks
+        self._record = record
+
+    def check(self, host: str) -> bool:
+        """Tell whether a host, an IPv4 or IPv6 address, may come in; show one that may not."""
+        if not self._networks:
+            return True
+        address = ipaddress.ip_address(host.partition("%")[0])
+        if any(address in network for network in self._networks):
+            return True
+        self._record.repeatable("Refused", host, f"[Server] Refused {host}: it is in no network that may come in")
+        return False
+
+
+class Stage(enum.Enum):
+    """How far a server is on its way to its end; each stage follows the one above."""
+
+    SERVING = enum.auto()
+    ASKED_TO_STOP = enum.auto()
+    STOPPING = enum.auto()
+
+
+class Service:
+    """The protocol of both servers: takes messages, decides what each is, and answers at the end of a pass."""
+
+    def __init__(self, options: argparse.Namespace, record: Record, archive: Archive | None = None) -> None:
+        self.record = record
+        self.gate = Gate(options.allow, record)
+        self.transports: list[Transport] = []
+        self.stage = Stage.SERVING
+        self.reply: str = options.reply
+        self.max_message: int = options.max_message
+        self.longest_line = max(self.max_message, *map(len, WORDS)) + 1
+        """Bytes of a line, with a CR at its end, that may be a message or a word."""
+        self.received_bytes = 0
+        """What was received and not answered yet, each message counted as MESSAGE_COST bytes more."""
+        self._archive = archive
+        self._exit_from: str = options.exit_from
+        self._shows: bool = not options.quiet
+        self._received: list[Received] = []
+        self._texts: list[bytes] = []
+        self._typed: list[tuple[str, str, str, bytes]] = []
+        self._leaving: dict[Peer, bool] = {}
+        self._told_to_stop: set[Peer] = set()
+
+    def receive(self, peer: Peer, messages: list[bytes]) -> None:
+        """Take what a peer said, one message or more, each with the part of its ending that its replies repeat."""
+        text = b" ".join(messages)
+        self.received_bytes += len(text) + len(messages) * MESSAGE_COST
+        self._received.append((peer, messages, b""))
+        self._texts.append(text)
+
+    def leave(self, peer: Peer) -> None:
+        """End a conversation at the end of this pass, after its replies."""
+        self._leaving.setdefault(peer, False)
+
+    def type_line(self, line: bytes) -> None:
+        """Take a line that the person at the server typed."""
+        if line.strip() == EXIT:
+            self.ask_to_stop("[Server] Shutdown command typed.")
+        elif self.stage is Stage.SERVING:
+            self._typed.append((self.transports[0].protocol.lower(), "sent", "*", line))
+            if not any(list(transport.peers()) for transport in self.transports):
+                self.record.line("[Server] Nobody is there to read that.")
+            self._tell_all([line])
+
+    def finish_pass(self) -> None:
+        """Save, show and answer all that was received since the last call."""
+        received, texts = self._received, self._texts
+        self._received, self._texts, self.received_bytes = [], [], 0
+        text = b" ".join(texts)
+        if EXIT in text or TERMINATE in text or max(map(len, texts), default=0) > self.max_message:
+            received = self._sort_out(received)
+        saved = self._save(received)
+        shows, echoes, answers = self._shows, self.reply == "echo", self.reply != "none"
+        is_harmless = shows and self.record.is_harmless(text)
+        for peer, messages, reply in received:
+            try:
+                if reply:
+                    self._reply(peer, reply)
+                    continue
+                if shows:
+                    self.record.messages(peer.heading, messages, is_harmless)
+                if not saved:
+                    peer.send([NOT_SAVED + ending(message) for message in messages])
+                elif echoes:
+                    peer.send(messages)
+                elif answers:
+                    peer.send(messages, CONFIRMATION)
+            except Exception as error:
+                self.blame(peer, error)
+        if self.reply == "relay" and saved:
+            self._relay([(peer, messages) for peer, messages, _ in received if messages])
+        for peer in self._leaving:
+            self.attend(peer, peer.end)
+        self._leaving.clear()
+        if self.stage is Stage.ASKED_TO_STOP:
+            self._stop()
+
+    def ask_to_stop(self, why: str, told: Peer | None = None) -> None:
+        """Have the server stop at the end of this pass: show why, and tell every client who was not told already."""
+        if self.stage is not Stage.STOPPING:
+            self.stage = Stage.ASKED_TO_STOP
+            self.record.line(f"{why} Stopping server...")
+            if told:
+                self._told_to_stop.add(told)
+
+    def attend(self, peer: Peer, step: Callable[..., None], *arguments: object) -> None:
+        """Take a step with a peer; whatever goes wrong ends that conversation, and nothing else."""
+        try:
+            step(*arguments)
+        except Exception as error:
+            self.blame(peer, error)
+
+    def blame(self, peer: Peer, error: Exception) -> None:
+        """End the conversation with a peer with whom something went wrong, and nothing else."""
+        if isinstance(error, OSError):
+            peer.close(reason(error))
+        else:
+            self.record.fault(error)
+            peer.close("a fault in this server")
+
+    def show(self, peer: Peer, event: str, rest: str = "", *, trouble: bool = False) -> None:
+        """Show what happened to a peer, and what there is to say of it."""
+        self.record.line(f"[{peer.protocol} Server] {event} ", peer.name, rest, trouble=trouble)
+
+    def _sort_out(self, received: list[Received]) -> list[Received]:
+        """Return what was received, with words and messages over the limit told from the others."""
+        found: list[Received] = []
+        for peer, messages, _ in received:
+            if self._leaving.get(peer):
+                continue
+            if WORDS.isdisjoint(map(bytes.strip, messages)) and max(map(len, messages)) <= self.max_message:
+                found.append((peer, messages, b""))
+            else:
+                self.attend(peer, self._sort_out_one_by_one, peer, messages, found)
+        return found
+
+    def _sort_out_one_by_one(self, peer: Peer, messages: list[bytes], found: list[Received]) -> None:
+        for message in messages:
+            text = without_ending(message)
+            word = text.strip() if len(text) < self.longest_line else b""  # a longer line goes on, and is no word
+            if word == TERMINATE:
+                self._leaving[peer] = peer.ends_for_good
+                return
+            if word == EXIT:
+                is_obeyed = self._exit_from == "anyone" or (self._exit_from == "local" and peer.is_local())
+                reply = SHUTTING_DOWN if is_obeyed else NOT_OBEYED % peer.name.encode()
+                found.append((peer, [], reply + ending(message)))
+            elif len(text) <= self.max_message:
+                found.append((peer, [message], b""))
+            else:
+                found.append((peer, [], TOO_LONG % self.max_message + ending(message)))
+                if peer.ends_for_good:
+                    self._leaving[peer] = True
+                    return
+
+    def _save(self, received: list[Received]) -> bool:
+        rows, self._typed = self._typed, []
+        if self._archive is None:
+            return True
+        for peer, messages, _ in received:
+            start = (peer.protocol.lower(), "received", peer.name)
+            rows += [(*start, without_ending(message)) for message in messages]
+        return not rows or self._archive.save(rows)
+
+    def _reply(self, peer: Peer, reply: bytes) -> None:
+        if reply.startswith(SHUTTING_DOWN):
+            self.ask_to_stop(f"[{peer.protocol} Server] Shutdown command received from {peer.name}.", peer)
+        else:
+            self.show(peer, "Sent to", f": {visible(reply)}", trouble=True)
+        peer.send([reply])
+
+    def _relay(self, said: list[tuple[Peer, list[bytes]]]) -> None:
+        blocks = [
+            (peer, [peer.name.encode() + b": " + as_line(without_ending(message)) for message in messages])
+            for peer, messages in said
+        ]
+        speakers = {peer for peer, _ in said}
+        if speakers:
+            self._tell_all([line for _, lines in blocks for line in lines], speakers)
+        for peer in speakers if len(speakers) > 1 else ():
+            self.attend(peer, peer.tell, [line for speaker, lines in blocks if speaker is not peer for line in lines])
+
+    def _tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
+        for transport in self.transports:
+            for peer in list(transport.peers()):
+                if peer not in except_for:
+                    self.attend(peer, peer.tell, lines)
+
+    def _stop(self) -> None:
+        self.stage = Stage.STOPPING
+        self._tell_all([SHUTTING_DOWN], self._told_to_stop)
+        for transport in self.transports:
+            transport.stop()
+
+
+def as_line(text: bytes) -> bytes:
+    """Return text with its line feeds escaped: a datagram may hold some, and forge what others seem to have said."""
+    return text.replace(b"\n", rb"\n")

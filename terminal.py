@@ -1,0 +1,270 @@
+"""All: the person: the lines that are typed, and the row of the terminal in which they stand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+
+from common import Failure, reason
+from lines import RECEIVE_SIZE, split_lines
+from text import IS_DUMB, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+try:
+    import readline
+except ImportError:  # Windows, and a Python built without it
+    readline = None  # type: ignore[assignment]
+try:
+    import termios
+except ImportError:  # Windows
+    termios = readline = None  # type: ignore[assignment]
+TERMINAL_GONE = (OSError, termios.error) if termios else (OSError,)
+"""What is raised where a terminal was, once its window is closed."""
+
+
+class TypedLines:
+    """Lines that a person types or a program pipes in, as a socket that a loop can wait for.
+
+    A daemon thread copies standard input into the socket, since no loop waits for files, and on Windows none for
+    terminals either. It holds no lock of Python's while it waits (it reads the descriptor, not `sys.stdin`), so the
+    program can end at any time.
+    """
+
+    def __init__(self, prompt: str = "", edits: bool = True) -> None:
+        self.socket, self._feed = socket.socketpair()
+        self.socket.setblocking(False)
+        self.typed = sys.stdin is not None and sys.stdin.isatty()
+        self.edited = edits and self.typed and sys.stdout is not None and sys.stdout.isatty()
+        self._editor = LineEditor(prompt) if self.edited else None
+        self._unfinished: bytes | bytearray = b""
+        self.problem = ""
+        """Why the input could not be read to its end, if that is so."""
+        if hasattr(signal, "SIGTTIN"):
+            signal.signal(signal.SIGTTIN, signal.SIG_IGN)  # a job in the background gets an error instead of a stop
+
+    def start(self) -> None:
+        """Begin to read. Raises Failure where the system lets no second thread start."""
+        try:
+            threading.Thread(target=self._copy, name="typed lines", daemon=True).start()
+        except RuntimeError as error:
+            raise Failure("cannot read standard input: no thread can be started for it (see ulimit -u)") from error
+
+    def read(self) -> list[bytes] | None:
+        """Return the lines that are there, without their LF; None once the input has ended."""
+        try:
+            data = self.socket.recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            return []
+        lines, self._unfinished = split_lines(self._unfinished, data)
+        if not data:
+            if not self._unfinished:
+                return None
+            lines, self._unfinished = [bytes(self._unfinished)], b""
+        return lines
+
+    def read_rest(self) -> bytes:
+        """Return what has come after the lines that read() returned, whole lines or not; the start of it, if long."""
+        return b"\n".join([*(self.read() or []), self._unfinished])
+
+    def ask(self) -> None:
+        """Prompt for the next line, where a person types. Wanted once at the start and once for each line."""
+        if self._editor:
+            self._editor.prompt()
+
+    def show_above(self, output: Callable[[bytes], object], text: bytes) -> None:
+        """Write whole lines to the terminal so that a half-typed line stays whole, below them."""
+        output(erase_row() + text if self._editor else text)
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Bring back the prompt and the half-typed line after something was written over them."""
+        if self._editor:
+            self._editor.redraw()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._editor:
+            self._editor.close()
+
+    def _copy(self) -> None:
+        with contextlib.suppress(OSError):  # the program ends
+            for data in iter(self._next, b""):
+                self._feed.sendall(data)
+        self._feed.close()
+
+    def _next(self) -> bytes:
+        """Return what comes next; b"" at the end."""
+        while True:
+            wait_for_foreground()
+            try:
+                return self._editor.read() if self._editor else os.read(0, RECEIVE_SIZE)
+            except BlockingIOError:  # somebody else who has this file set it so
+                select.select([0], [], [])
+            except (EOFError, OSError) as error:
+                if not in_background():
+                    self.problem = reason(error) if isinstance(error, OSError) else ""
+                    return b""
+
+
+class LineEditor:
+    """The row of a terminal in which a person types, below all that is shown.
+
+    readline edits it; without readline, the kernel does. It is one row that scrolls sideways, so that whoever shows
+    something can erase it, write, and have it drawn again: by readline, if that can be made to.
+
+    Whoever draws the row holds `_pen`: read() until readline has drawn the prompt, then whoever draws it again, and
+    close() for good, so that nothing touches the terminal after it. Writing above the row needs no lock, as the row is
+    drawn again afterwards; so a terminal that stands still never makes a program wait for the pen.
+    """
+
+    def __init__(self, prompt: str) -> None:
+        self._prompt = prompt
+        self._asked = threading.Event()
+        self._pen = threading.Lock()
+        self._closed = False
+        self._reader = 0
+        self._redraw_due = False
+        self._settings_before: Any = termios.tcgetattr(0) if termios else None
+        self._settings_in_use: Any = None
+        self._is_gnu = bool(readline) and "libedit" not in (readline.__doc__ or "")
+        self._redraws_itself = self._is_gnu and self._hook_into_readline()
+        if readline:
+            sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+        if self._is_gnu:
+            readline.parse_and_bind("set horizontal-scroll-mode on")
+            readline.parse_and_bind("set enable-bracketed-paste off")  # it would outlive the program
+            readline.set_pre_input_hook(self._drawn)
+
+    def prompt(self) -> None:
+        """Let the next line be typed."""
+        self._asked.set()
+        if not readline:
+            self.redraw()
+
+    def read(self) -> bytes:
+        """Return what is typed, once it is asked for; without readline, at any time. Raises EOFError and OSError."""
+        try:
+            if not readline:
+                return os.read(0, RECEIVE_SIZE)
+            self._asked.wait()
+            wait_for_foreground()
+            self._reader = threading.get_ident()
+            self._pen.acquire()
+            self._write(erase_row())
+            if not self._is_gnu:  # libedit does not say when it has drawn the prompt
+                self._drawn()
+            return (input(self._prompt) + "\n").encode(errors="surrogateescape")
+        finally:
+            if not in_background():  # else the line is still to be typed, later
+                self._asked.clear()
+
+    def redraw(self) -> None:
+        """Bring the row back after something was written over it, if a line is being typed."""
+        if not self._asked.is_set():
+            return
+        if self._redraws_itself:
+            self._redraw_due = True
+            if self._reader:
+                signal.pthread_kill(self._reader, signal.SIGWINCH)  # ends readline's wait, so that the hook runs
+        else:
+            with self._pen:
+                typed = readline.get_line_buffer() if readline else ""  # what the kernel edits, nobody can know
+                if self._prompt or typed:
+                    self._write(erase_row() + (self._prompt + typed).encode(sys.stdout.encoding, "replace"))
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._closed:
+            return
+        self._closed = True
+        self._asked.clear()
+        if self._pen.acquire(timeout=1.0) and takes_output():  # neither comes where the terminal stands still
+            self._write(erase_row())
+        with contextlib.suppress(*TERMINAL_GONE):
+            if termios and not in_background():
+                termios.tcsetattr(0, termios.TCSANOW, self._settings_before)
+
+    @staticmethod
+    def _write(data: bytes) -> None:
+        with contextlib.suppress(OSError):  # its window is closed
+            os.write(1, data)
+
+    def _drawn(self) -> None:
+        """Let go of the pen, as the prompt is drawn; readline calls this, once for each line."""
+        with contextlib.suppress(*TERMINAL_GONE):
+            self._settings_in_use = self._settings_in_use or termios.tcgetattr(0)
+        self._pen.release()
+
+    def _hook_into_readline(self) -> bool:
+        """Make readline draw the row again when `_redraw_due` is set; tell whether that is possible.
+
+        Python's readline module can not force a redraw, and only the thread inside `input()` may do it. So the hook
+        that Python calls there while it waits (PyOS_InputHook, "Initialization" in the Python/C manual) calls
+        readline's rl_forced_update_display().
+        """
+        try:
+            import ctypes
+
+            library = ctypes.CDLL(getattr(readline, "__file__", None))  # lets other threads run while it draws
+            draw = library.rl_forced_update_display
+            restore = ctypes.c_void_p.in_dll(library, "rl_deprep_term_function")
+            hook = ctypes.c_void_p.in_dll(ctypes.pythonapi, "PyOS_InputHook")
+        except (ImportError, OSError, AttributeError, ValueError):
+            return False
+
+        def redraw_if_due() -> int:
+            wait_for_foreground()
+            with self._pen, contextlib.suppress(*TERMINAL_GONE):
+                if termios.tcgetattr(0) != self._settings_in_use:  # a shell's, after Ctrl-Z, fg
+                    termios.tcsetattr(0, termios.TCSANOW, self._settings_in_use)
+                    self._redraw_due = True
+                if self._redraw_due:
+                    self._redraw_due = False
+                    self._write(erase_row())  # what readline drew since something was written
+                    draw()
+            return 0
+
+        restore.value = None  # else what is typed between two lines shows twice; close() restores the terminal
+        self._hook = ctypes.CFUNCTYPE(ctypes.c_int)(redraw_if_due)
+        hook.value = ctypes.cast(self._hook, ctypes.c_void_p).value
+        return True
+
+
+def erase_row() -> bytes:
+    """Return what empties the row of the terminal in which the cursor is, and takes the cursor to its start."""
+    if not IS_DUMB:
+        return b"\r\x1b[K"
+    import shutil  # few terminals need it, and start faster without
+
+    return b"\r%*s\r" % (shutil.get_terminal_size().columns - 1, b"")
+
+
+def takes_output(descriptor: int = 1, seconds: float | None = 0.0) -> bool:
+    """Wait until a file takes something, `seconds` at most; tell whether it does, as far as the system can tell."""
+    if not hasattr(select, "poll"):  # Windows, which can tell it of sockets alone
+        return True
+    poll = select.poll()  # unlike select.select(), it takes descriptors above 1023
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+
+def wait_for_foreground() -> None:
+    """Wait while another job owns the terminal, so that reading from it fails."""
+    while in_background():
+        time.sleep(0.2)  # nothing tells a program that it is in the foreground again
+
+
+def in_background(descriptor: int = 0) -> bool:
+    """Tell whether another job owns the terminal that a descriptor is, so that reading from it would stop this one."""
+    try:
+        return os.tcgetpgrp(descriptor) != os.getpgrp()
+    except (OSError, AttributeError):  # no job control here
+        return False

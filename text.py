@@ -1,0 +1,100 @@
+"""All: how messages and addresses are shown, and what is safe to show."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+TYPE_CHECKING = False
+"""As in `typing`, which alone would take a seventh of the time that a client takes to start."""
+if TYPE_CHECKING:
+    from typing import Any, TextIO
+
+    Address = tuple[Any, ...]
+    """A socket address as the socket module gives it: host, port and, for IPv6, flow and scope."""
+
+DIM, RED = "\x1b[2m", "\x1b[31m"
+IS_DUMB = os.environ.get("TERM", "dumb") == "dumb"
+"""Whether the terminal, if there is one, may know no escape sequences; so it is on Windows."""
+PRINTABLE_ASCII = bytes(range(32, 127))
+HARMLESS = "\u00a0\u3000\u200c\u200d"
+"""Spaces, and the joiners inside emoji and words, which str.isprintable() counts with the control characters."""
+
+
+def without_ending(message: bytes) -> bytes:
+    """Return a message without the line ending at its end."""
+    if message.endswith(b"\n"):
+        message = message[:-1]
+    return message[:-1] if message.endswith(b"\r") else message
+
+
+def ending(message: bytes) -> bytes:
+    """Return the line ending at the end of a message; b"" if it has none."""
+    return message[len(without_ending(message)) :]
+
+
+def visible(text: bytes | str) -> str:
+    r"""Return text with everything that could move a cursor, hide or reorder text escaped, as in `\x1b`.
+
+    A line ending at the end of a message, which is given as bytes, is left out.
+    """
+    if isinstance(text, bytes):
+        if text.endswith((b"\n", b"\r")):
+            text = without_ending(text)
+        if not text.translate(None, PRINTABLE_ASCII):  # most text, and many times faster than str.isprintable()
+            return text.decode("ascii")
+        text = text.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else text.translate(SHOWN)
+
+
+class Shown(dict[int, str]):
+    """How each character is shown, by its number, as str.translate() takes it; worked out when it is first wanted."""
+
+    LIMIT = 1000
+    """Characters that are remembered; a peer could send a million different ones."""
+
+    def __missing__(self, number: int) -> str:
+        char = chr(number)
+        is_harmless = char.isprintable() or char in HARMLESS
+        shown = char if is_harmless else char.encode("unicode_escape").decode("ascii")
+        if len(self) < self.LIMIT:
+            self[number] = shown
+        return shown
+
+
+SHOWN = Shown()
+
+
+def has_colours(output: TextIO | None) -> bool:
+    """Tell whether what is written there may be coloured (no-color.org)."""
+    return not (IS_DUMB or os.environ.get("NO_COLOR")) and output is not None and output.isatty()
+
+
+def paint(text: str, colour: str) -> str:
+    """Return text in a colour."""
+    return f"{colour}{text}\x1b[0m"
+
+
+def resolve(host: str, port: int, kind: socket.SocketKind) -> list[tuple[socket.AddressFamily, Address]]:
+    """Return every (family, address) that a host's name and a port stand for, in the system's order of preference.
+
+    Raises OSError, which says so in words, when there is none.
+    """
+    try:
+        name = host.encode("ascii") if host.isascii() else host  # Python loads what it takes to encode any other name
+        found = socket.getaddrinfo(name, port, type=kind)
+    except (socket.gaierror, UnicodeError) as error:
+        why = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
+        raise OSError(f"cannot find host {visible(host)}: {why}; check the name or give its address") from error
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def plain_host(host: str) -> str:
+    """Return an IPv4 address that an IPv6 socket shows as `::ffff:a.b.c.d` as plain IPv4, any other as it is."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
+
+
+def show_address(address: Address) -> str:
+    """Return an address as people write it: `127.0.0.1:9000` or `[::1]:9000`."""
+    host = plain_host(address[0])
+    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
