@@ -6,8 +6,10 @@ import select
 import socket
 import ssl
 import struct
+import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Callable
 
 HOST = "127.0.0.1"
@@ -46,6 +48,13 @@ def connect_tcp(port: int) -> socket.socket:
     return connected
 
 
+def connect_proxied(port: int) -> socket.socket:
+    """Return a connection that begins with a PROXY header."""
+    connected = connect_tcp(port)
+    connected.sendall(b"PROXY TCP4 127.0.0.1 127.0.0.1 50000 %d\r\n" % port)
+    return connected
+
+
 def connect_udp(port: int) -> socket.socket:
     """Return a socket whose datagrams go to a port."""
     connected = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -56,6 +65,13 @@ def connect_udp(port: int) -> socket.socket:
 def connect_tls(context: ssl.SSLContext) -> Callable[[int], socket.socket]:
     """Return a function that connects with TLS."""
     return lambda port: context.wrap_socket(connect_tcp(port), server_hostname=HOST)
+
+
+def make_certificate(certificate: Path, key: Path) -> None:
+    """Make a self-signed certificate for the address that the load connects to."""
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=benchmark"
+    names = ["-addext", f"subjectAltName=IP:{HOST}", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
 
 
 class ClosedLoop:

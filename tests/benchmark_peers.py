@@ -1,19 +1,20 @@
 """The servers that the benchmark compares with: what a Python user would write instead.
 
-They do the same work as the suite's servers with `--quiet`: find the messages, look for the two words, confirm. All
-share one quick `confirmations`, so that what is compared is the way to and from the sockets.
+They do the same work as the suite's servers: find the messages, look for the two words, confirm. Unless told to
+`--show` messages, they show nothing, as the suite's servers with `--quiet`. All share one quick `confirmations`, so
+that what is compared is the way to and from the sockets.
 
-usage: benchmark_peers.py asyncio|uvloop|streams|threads|transactions tcp|udp PORT [CERTIFICATE KEY | FILE]
+usage: benchmark_peers.py [options] asyncio|uvloop|streams|threads tcp|udp PORT
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import resource
 import socketserver
 import sqlite3
 import ssl
-import sys
 from typing import Any, cast
 
 CONFIRMATION = b"Message received: "
@@ -22,12 +23,20 @@ HOST = "127.0.0.1"
 BACKLOG = 4096
 LONGEST_LINE = 1 << 20
 
+OPTIONS = argparse.Namespace(show=False)
+"""What main() found on the command line."""
+
 
 def confirmations(lines: list[bytes]) -> bytes | None:
     """Return the replies to lines without their endings; None if one of them is a word and the conversation ends."""
     if not WORDS.isdisjoint(map(bytes.strip, lines)):
         return None
     return b"".join([CONFIRMATION + line + b"\n" for line in lines])
+
+
+def show(message: bytes) -> None:
+    """Show a message as a Python user would; standard output has a buffer where it is a file."""
+    print(message.decode(errors="replace"))
 
 
 class Lines(asyncio.Protocol):
@@ -41,6 +50,9 @@ class Lines(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Confirm every finished line."""
         *lines, self.unfinished = (self.unfinished + data).split(b"\n")
+        if OPTIONS.show:
+            for line in lines:
+                show(line)
         if lines:
             replies = confirmations(lines)
             if replies is None:
@@ -63,6 +75,32 @@ class SavedLines(Lines):
             self.transport.write(confirmations([line]) or b"")
 
 
+class ToldLines(Lines):
+    """A connection whose lines all others are told, with who said them."""
+
+    members: set[asyncio.Transport] = set()  # noqa: RUF012
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Join."""
+        super().connection_made(transport)
+        host, port = transport.get_extra_info("peername")
+        self.name = f"{host}:{port}: ".encode()
+        self.members.add(self.transport)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Leave."""
+        self.members.discard(self.transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Tell every finished line, and confirm it."""
+        *lines, self.unfinished = (self.unfinished + data).split(b"\n")
+        told = b"".join([self.name + line + b"\n" for line in lines])
+        for member in self.members:
+            if member is not self.transport:
+                member.write(told)
+        self.transport.write(confirmations(lines) or b"")
+
+
 class Datagrams(asyncio.DatagramProtocol):
     """The endpoint, for asyncio's loop and for uvloop."""
 
@@ -72,6 +110,8 @@ class Datagrams(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """Confirm a datagram."""
+        if OPTIONS.show:
+            show(data)
         if data.strip() not in WORDS:
             self.transport.sendto(CONFIRMATION + data, addr)
 
@@ -79,6 +119,8 @@ class Datagrams(asyncio.DatagramProtocol):
 async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Serve a connection with asyncio streams."""
     async for line in reader:
+        if OPTIONS.show:
+            show(line[:-1])
         if line.strip() in WORDS:
             break
         writer.write(CONFIRMATION + line)
@@ -94,6 +136,8 @@ class ThreadedLines(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         """Confirm each line."""
         for line in self.rfile:
+            if OPTIONS.show:
+                show(line[:-1])
             if line.strip() in WORDS:
                 break
             self.wfile.write(CONFIRMATION + line)
@@ -105,6 +149,8 @@ class ThreadedDatagram(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         """Confirm it."""
         data, endpoint = self.request
+        if OPTIONS.show:
+            show(data)
         if data.strip() not in WORDS:
             endpoint.sendto(CONFIRMATION + data, self.client_address)
 
@@ -134,43 +180,52 @@ def open_archive(file: str) -> sqlite3.Connection:
     return archive
 
 
-async def serve(kind: str, protocol: str, port: int, context: ssl.SSLContext | None) -> None:
+async def serve() -> None:
     """Serve on the running loop."""
     loop = asyncio.get_running_loop()
-    if protocol == "udp":
-        await loop.create_datagram_endpoint(Datagrams, (HOST, port))
+    context = None
+    if OPTIONS.tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*OPTIONS.tls)
+    if OPTIONS.protocol == "udp":
+        await loop.create_datagram_endpoint(Datagrams, (HOST, OPTIONS.port))
         await loop.create_future()
-    elif kind == "streams":
-        server = await asyncio.start_server(converse, HOST, port, limit=LONGEST_LINE, backlog=BACKLOG, ssl=context)
-        await server.serve_forever()
+    elif OPTIONS.kind == "streams":
+        streams = await asyncio.start_server(
+            converse, HOST, OPTIONS.port, limit=LONGEST_LINE, backlog=BACKLOG, ssl=context
+        )
+        await streams.serve_forever()
     else:
-        factory = SavedLines if kind == "transactions" else Lines
-        server = await loop.create_server(factory, HOST, port, backlog=BACKLOG, ssl=context)
+        factory = SavedLines if OPTIONS.save else ToldLines if OPTIONS.room else Lines
+        server = await loop.create_server(factory, HOST, OPTIONS.port, backlog=BACKLOG, ssl=context)
         await server.serve_forever()
 
 
 def main() -> None:
     """Run one of the servers until it is killed."""
-    kind, protocol, port, *files = sys.argv[1:]
+    parser = argparse.ArgumentParser(description="Run one of the servers that the benchmark compares with.")
+    parser.add_argument("kind", choices=("asyncio", "uvloop", "streams", "threads"))
+    parser.add_argument("protocol", choices=("tcp", "udp"))
+    parser.add_argument("port", type=int)
+    parser.add_argument("--show", action="store_true", help="print each message")
+    parser.add_argument("--room", action="store_true", help="tell each line to all others (asyncio, uvloop)")
+    parser.add_argument("--save", metavar="FILE", help="commit each line to this SQLite file (asyncio, uvloop)")
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"), help="speak TLS (not threads)")
+    parser.parse_args(namespace=OPTIONS)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    context = None
-    if len(files) == 2:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*files)
-    if kind == "transactions":
-        SavedLines.archive = open_archive(files[0])
-    if kind == "threads" and protocol == "tcp":
-        ThreadedStreamServer((HOST, int(port)), ThreadedLines).serve_forever()
-    elif kind == "threads":
-        ThreadedDatagramServer((HOST, int(port)), ThreadedDatagram).serve_forever()
-    elif kind == "uvloop":
+    if OPTIONS.save:
+        SavedLines.archive = open_archive(OPTIONS.save)
+    if OPTIONS.kind == "threads" and OPTIONS.protocol == "tcp":
+        ThreadedStreamServer((HOST, OPTIONS.port), ThreadedLines).serve_forever()
+    elif OPTIONS.kind == "threads":
+        ThreadedDatagramServer((HOST, OPTIONS.port), ThreadedDatagram).serve_forever()
+    elif OPTIONS.kind == "uvloop":
         import uvloop  # type: ignore[import-not-found, unused-ignore]
 
-        loop = uvloop.new_event_loop()
-        loop.run_until_complete(serve(kind, protocol, int(port), context))
+        uvloop.new_event_loop().run_until_complete(serve())
     else:
-        asyncio.run(serve(kind, protocol, int(port), context))
+        asyncio.run(serve())
 
 
 if __name__ == "__main__":
