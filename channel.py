@@ -14,7 +14,11 @@ from phases import State, check
 from text import TYPE_CHECKING, show_address
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import Any
+
+    Wait = tuple[dict[int, int], float]
+    """Descriptors, each with the events that are waited for, and until when, in seconds of time.monotonic()."""
 
 
 class Broken(Failure):
@@ -24,11 +28,12 @@ class Broken(Failure):
 class Channel:
     """A way to a server: a socket, and the ledger of what went over it.
 
-    Each kind has its own `connect()`, which makes `socket` one to the server; `send(messages)`, which keeps in `unsent`
-    what there is no room for; `flush()`, which sends what was kept; `read()`, which returns what has arrived, as it is
-    to be written to a file, the replies in it, and whether it was the last; and `finish()`, which tells the server that
-    nothing more comes, and enters CLOSED if nothing more can come from it either. All may raise Failure, `connect()`
-    OSError, and `read()` BlockingIOError where nothing is.
+    Each kind has its own `connect()`, which makes `socket` one to the server step by step: it yields what it waits for,
+    and goes on when it is asked for more; `send(messages)`, which keeps in `unsent` what there is no room for;
+    `flush()`, which sends what was kept; `read()`, which returns what has arrived, as it is to be written to a file,
+    the replies in it, and whether it was the last; and `finish()`, which tells the server that nothing more comes, and
+    enters CLOSED if nothing more can come from it either. All may raise Failure, `connect()` OSError, and `read()`
+    BlockingIOError where nothing is.
     """
 
     protocol = "?"
@@ -39,7 +44,7 @@ class Channel:
     window = window_bytes = 0
     """How many messages, and bytes of them, may wait for their replies at once."""
     if TYPE_CHECKING:
-        connect: Callable[[], None]
+        connect: Callable[[], Generator[Wait, None, None]]
         send: Callable[[list[bytes]], None]
         flush: Callable[[], None]
         read: Callable[[], tuple[bytes, list[bytes], bool]]
@@ -54,7 +59,9 @@ class Channel:
         self.peer = show_address((host, port))
         self.state = State.DOWN
         self.failures = 0  # in a row: attempts to connect, or to have `exit` answered
-        self.open_at = 0.0  # when to connect again, as time.monotonic() counts
+        self.open_at = 0.0  # when to connect again, or to go on with that, as time.monotonic() counts
+        self._attempt: Generator[Wait, None, None] | None = None  # to connect, while that is under way
+        self._awaited: dict[int, int] = {}  # by that attempt: descriptors and events
         self.active_at = 0.0  # when something went over it last
         self.said_goodbye = False  # the server shuts down
         self.refusal = b""  # the first one, where no reply was expected
@@ -67,10 +74,16 @@ class Channel:
             self.close()
 
     def open(self) -> None:
-        """Try once to reach the server; send what is not confirmed."""
-        self.unsent.clear()
+        """Begin to connect, or go on with it; once the server is reached, send what is not confirmed."""
+        self._forget_awaited()
+        if not self._attempt:
+            self.unsent.clear()
+            self._attempt = self.connect()
         try:
-            self.connect()
+            self._awaited, self.open_at = next(self._attempt)
+            return
+        except StopIteration:
+            self._attempt = None
         except OSError as error:  # also if its name is not known yet
             raise Broken(str(error)) from error
         self.said_goodbye = False
@@ -80,6 +93,11 @@ class Channel:
         if again:
             self.send(again)
 
+    def watch(self, go_on: Callable[[], object]) -> None:
+        """Have the loop call a function, which calls open(), when there is what an attempt to connect waits for."""
+        for descriptor, events in self._awaited.items():
+            self.loop.watch(descriptor, go_on, events)
+
     def fail(self) -> None:
         """Be without a connection, for a time that grows with each failure (exponential backoff with jitter)."""
         self.enter(State.DOWN)
@@ -87,9 +105,22 @@ class Channel:
         self.failures += 1
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket, and give up the attempt to get another."""
+        self._forget_awaited()
+        if self._attempt:
+            self._attempt.close()
+            self._attempt = None
+        self.close_socket()
+
+    def close_socket(self) -> None:
+        """Close the socket alone."""
         self.loop.forget(self.socket.fileno())
         self.socket.close()
+
+    def _forget_awaited(self) -> None:
+        for descriptor in self._awaited:
+            self.loop.forget(descriptor)
+        self._awaited = {}
 
     def is_clear(self) -> bool:
         """Tell whether nothing is kept."""
@@ -101,13 +132,29 @@ class Channel:
         return self.window - self.ledger.waiting if has_room else 0
 
     def due_at(self, timeout: float) -> float:
-        """Return when to connect again, or when what is missing is late; infinity if neither is due."""
+        """Return when to open() again, or when what is missing is late; infinity if neither is due."""
         if self.state is State.DOWN:
             return self.open_at
         if self.state is State.OPEN and not self.is_stream:
             return self.ledger.oldest() + timeout
         is_due = self.state is State.PARTING or (self.state is State.OPEN and self.ledger.due)
         return self.active_at + timeout if is_due else float("inf")
+
+
+def reach(loop: Loop, channels: list[Channel]) -> None:
+    """Open channels, but for those that may take as long as it takes; have signals end the program. Raises Failure."""
+    loop.catch_signals(("SIGTERM", "SIGHUP", "SIGQUIT"), lambda number, _: sys.exit(128 + number))
+    missing = [channel for channel in channels if not channel.reconnects]
+    while missing:
+        wait = min(channel.open_at for channel in missing) - time.monotonic()
+        for go_on in loop.ready(min(max(wait, 0.0), 1.0)):
+            go_on()
+        for channel in missing:
+            if channel.state is State.DOWN and channel.open_at <= time.monotonic():
+                channel.open()
+        missing = [channel for channel in missing if channel.state is State.DOWN]
+        for channel in missing:
+            channel.watch(channel.open)
 
 
 def pause_after(failures: int) -> float:

@@ -7,7 +7,6 @@ import collections
 import contextlib
 import functools
 import os
-import sys
 import time
 from collections.abc import Callable
 
@@ -41,7 +40,6 @@ class Session:
 
     def run(self, greeting: str) -> int:
         """Hold the conversation; return the exit code."""
-        self._loop.catch_signals(("SIGTERM", "SIGHUP", "SIGQUIT"), lambda number, _: sys.exit(128 + number))
         try:
             if not self._input_over:
                 self._output.say(f"{greeting} {HINT}")
@@ -77,6 +75,8 @@ class Session:
             if channel.state in (State.OPEN, State.PARTING):
                 turn = functools.partial(self._attempt, channel, self._turn, channel)
                 self._loop.watch(channel.socket.fileno(), turn, READ | (WRITE if channel.unsent else 0))
+            elif channel.state is State.DOWN:
+                channel.watch(functools.partial(self._attempt, channel, self._open, channel))
         typed = self._typed.socket.fileno()
         if not (self._input_over or self._word or self._lines or self._loop.watches(typed)):
             self._loop.watch(typed, self._take_typed)
@@ -181,9 +181,7 @@ class Session:
         """Do what is due by `now`: connect; send again what is late, or wait for it no longer."""
         late = f"no reply from {channel.peer} within {self._timeout:g} s"
         if channel.state is State.DOWN:
-            channel.open()
-            if channel.is_stream:
-                self._output.say(f"Connected to {channel.peer}.")
+            self._open(channel)
         elif channel.state is State.PARTING and (self._word != EXIT or channel.said_goodbye):
             channel.enter(State.CLOSED)
         elif channel.state is State.PARTING and (channel.reconnects or channel.failures >= channel.retries):
@@ -203,6 +201,11 @@ class Session:
             self._output.lose(channel.ledger.give_up(now), late)
             if not self._output.is_interactive:
                 self._enter(Phase.OVER)
+
+    def _open(self, channel: Channel) -> None:
+        channel.open()
+        if channel.state is State.OPEN and channel.is_stream:
+            self._output.say(f"Connected to {channel.peer}.")
 
     def _enter(self, phase: Phase) -> None:
         check(self.phase, phase)

@@ -11,17 +11,22 @@ import contextlib
 import socket
 import time
 
-from channel import Broken, Channel, add_arguments
+from channel import Broken, Channel, add_arguments, reach
 from common import Failure, Parser, check_tls_options, reason, run, whole_number
 from ledger import Ledger
 from lines import RECEIVE_SIZE, Lines
-from loop import Loop
+from loop import READ, WRITE, Loop
+from reaching import look_up, race
 from session import Session
-from sockets import send_at_once
-from text import TYPE_CHECKING, resolve, show_address
+from sockets import keep_alive, send_at_once
+from text import TYPE_CHECKING, show_address
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Generator
+
+    from channel import Wait
+    from reaching import Place
 
 LONGEST_EXTRA = 1 << 20
 """Bytes by which a line from the server may be longer than the longest message that was sent."""
@@ -50,52 +55,40 @@ class TcpChannel(Channel):
             self._context = client_context(options.tls_ca, options.tls_cert, options.tls_key)
             self.window_bytes = TLS_WINDOW_BYTES
 
-    def connect(self) -> None:
+    def connect(self) -> Generator[Wait, None, None]:
         """Connect to the first of the host's addresses that answers."""
-        problems = []
-        for family, address in resolve(self.host, self.port, socket.SOCK_STREAM):
-            try:
-                super().close()  # what was tried before
-                self.socket = socket.socket(family, socket.SOCK_STREAM)
-                self.socket.settimeout(self._timeout)
-                self.socket.connect(address)
-                if self.socket.getsockname()[:2] == address[:2]:  # Linux does that when its port is the one asked for
-                    raise ConnectionRefusedError("it connected to itself")
-                break
-            except socket.timeout:
-                problem = f"no answer within {self._timeout:g} s (check the address, and the firewalls on the way)"
-            except ConnectionRefusedError:
-                problem = "connection refused (start the server, or check the port)"
-            except OSError as error:
-                problem = reason(error)
-            problems.append(f"cannot connect to {show_address(address)}: {problem}")
-        else:
-            raise Broken("; ".join(problems))
+        until = time.monotonic() + self._timeout
+        places = yield from look_up(self.host, self.port, socket.SOCK_STREAM, 0, until)
+        late = f"no answer within {self._timeout:g} s (check the address, and the firewalls on the way)"
+        self.close_socket()
+        self.socket, address = yield from race(places, begin_to_connect, until, late)
         self.peer = show_address(address)
+        keep_alive(self.socket)
         send_at_once(self.socket)
         self._lines = Lines()
         if self._context:
-            self._shake_hands(self._context)
-        self.socket.setblocking(False)
+            yield from self._shake_hands(self._context, until)
 
-    def _shake_hands(self, context: ssl.SSLContext) -> None:
+    def _shake_hands(self, context: ssl.SSLContext, until: float) -> Generator[Wait, None, None]:
         """Go over to TLS, once each side knows the other."""
         from tls import TlsLines
 
-        deadline, data = time.monotonic() + self._timeout, None
+        data = None
         try:
             self._lines = lines = TlsLines(context, self.host)
             while not lines.greet(data):
-                self.socket.sendall(lines.outgoing())
-                self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
-                data = self.socket.recv(RECEIVE_SIZE)
-            self.socket.sendall(lines.outgoing())
-        except socket.timeout as error:
-            server, time_limit = f"{self.host} port {self.port}", f"{self._timeout:g} s"
-            raise Broken(f"no TLS handshake with {server} within {time_limit} (does the server speak TLS?)") from error
+                self.flush(lines.outgoing())
+                yield {self.socket.fileno(): READ | (WRITE if self.unsent else 0)}, until
+                if time.monotonic() >= until:
+                    server, within = f"{self.host} port {self.port}", f"{self._timeout:g} s"
+                    raise Broken(f"no TLS handshake with {server} within {within} (does the server speak TLS?)")
+                try:
+                    data = self.socket.recv(RECEIVE_SIZE)
+                except BlockingIOError:
+                    data = None
+            self.flush(lines.outgoing())
         except (OSError, ValueError) as error:
-            with contextlib.suppress(OSError):
-                self.socket.sendall(self._lines.outgoing())  # the alert that tells the server
+            self.flush(self._lines.outgoing())  # the alert that tells the server
             raise self._failure(error) from error
 
     def send(self, messages: list[bytes]) -> None:
@@ -166,6 +159,20 @@ class TcpChannel(Channel):
         return Broken(f"connection to {server} lost: {reason(error)}")
 
 
+def begin_to_connect(place: Place) -> socket.socket:
+    """Return a socket that is connecting to an address. Raises OSError."""
+    family, address = place
+    attempt = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        attempt.setblocking(False)
+        with contextlib.suppress(BlockingIOError):  # it goes on meanwhile
+            attempt.connect(address)
+    except OSError:
+        attempt.close()
+        raise
+    return attempt
+
+
 def main() -> int:
     """Run the client."""
     parser = Parser(
@@ -193,9 +200,8 @@ def main() -> int:
     if options.udp_port is not None:
         from udp_client import UdpChannel
 
-        channels.append(UdpChannel(loop, options.host, options.udp_port, 0, options.reconnect))
-    for channel in () if options.reconnect else channels:
-        channel.open()
+        channels.append(UdpChannel(loop, options, options.udp_port, 0, options.reconnect))
+    reach(loop, channels)
     greeting = f"Connect{'ing' if options.reconnect else 'ed'} to {channels[0].peer}"
     if len(channels) > 1:
         greeting += f", and sending to {channels[1].peer} over UDP"

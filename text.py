@@ -75,14 +75,16 @@ def paint(text: str, colour: str) -> str:
     return f"{colour}{text}\x1b[0m"
 
 
-def resolve(host: str, port: int, kind: socket.SocketKind) -> list[tuple[socket.AddressFamily, Address]]:
+def resolve(
+    host: str, port: int, kind: socket.SocketKind, family: int = 0, flags: int = 0
+) -> list[tuple[socket.AddressFamily, Address]]:
     """Return every (family, address) that a host's name and a port stand for, in the system's order of preference.
 
-    Raises OSError, which says so in words, when there is none.
+    Family and flags are those of getaddrinfo(3). Raises OSError, which says so in words, when there is none.
     """
     try:
         name = host.encode("ascii") if host.isascii() else host  # Python loads what it takes to encode any other name
-        found = socket.getaddrinfo(name, port, type=kind)
+        found = socket.getaddrinfo(name, port, family, kind, 0, flags)
     except (socket.gaierror, UnicodeError) as error:
         why = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
         raise OSError(f"cannot find host {visible(host)}: {why}; check the name or give its address") from error

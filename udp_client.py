@@ -11,18 +11,24 @@ import collections
 import os
 import socket
 import sys
+import time
 
-from channel import Broken, Channel, add_arguments
+from channel import Broken, Channel, add_arguments, reach
 from common import CONFIRMATION, MAX_DATAGRAM, SHUTTING_DOWN, Failure, Parser, reason, run, whole_number
 from ledger import Ledger
 from loop import Loop
 from phases import State
+from reaching import look_up
 from session import Session
 from sockets import widen_buffer
-from text import TYPE_CHECKING, resolve, show_address, without_ending
+from text import TYPE_CHECKING, show_address, without_ending
 
 if TYPE_CHECKING:
-    from text import Address
+    import argparse
+    from collections.abc import Generator
+
+    from channel import Wait
+    from reaching import Place
 
 DATAGRAMS_AT_ONCE = 64
 
@@ -34,22 +40,29 @@ class UdpChannel(Channel):
     longest = MAX_DATAGRAM
     window, window_bytes = 64, 65536
 
-    def __init__(self, loop: Loop, host: str, port: int, retries: int, reconnects: bool) -> None:
-        super().__init__(loop, host, port, Ledger(repeated), sys.maxsize if reconnects else retries, reconnects)
+    def __init__(self, loop: Loop, options: argparse.Namespace, port: int, retries: int, reconnects: bool) -> None:
+        """Take whom to send to, and how. Raises Failure."""
+        tries = sys.maxsize if reconnects else retries
+        super().__init__(loop, options.host, port, Ledger(repeated), tries, reconnects)
+        self._timeout = options.timeout
         self.unsent: collections.deque[bytes] = collections.deque()
         self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window)  # last, for the next address
-        self._addresses: list[tuple[socket.AddressFamily, Address]] = []  # to be tried if nothing comes from this one
+        self._addresses: list[Place] = []  # to be tried if nothing comes from this one
 
-    def connect(self) -> None:
-        """Take the next of the host's addresses for the server's, or the first again; nothing is sent by that."""
-        if not self._addresses:
-            self._addresses = resolve(self.host, self.port, socket.SOCK_DGRAM)
-            self._sent.clear()
+    def connect(self) -> Generator[Wait, None, None]:
+        """Take the first of the host's addresses for the server's; nothing is sent by that."""
+        until = time.monotonic() + self._timeout
+        self._addresses = yield from look_up(self.host, self.port, socket.SOCK_DGRAM, 0, until)
+        self._sent.clear()
+        self.take_next()
+
+    def take_next(self) -> None:
+        """Take the next of the host's addresses for the server's. Raises Broken if there is none that may be it."""
         while True:
             family, address = self._addresses.pop(0)
             self.peer = show_address(address)
             try:
-                self.close()
+                self.close_socket()
                 self.socket = socket.socket(family, socket.SOCK_DGRAM)
                 self.socket.setblocking(False)
                 widen_buffer(self.socket)
@@ -103,7 +116,7 @@ class UdpChannel(Channel):
     def _go_on_after(self, error: OSError) -> None:
         """Send all again to the host's next address; with retries, wait for the server. Raises Failure."""
         if self._addresses:
-            self.connect()
+            self.take_next()
             self.unsent.extendleft(reversed(self._sent))
             self._sent.clear()
             self.flush()
@@ -135,8 +148,8 @@ def main() -> int:
     if options.retries and options.no_reply:
         parser.error("--retries needs replies to know what to send again; leave out --no-reply")
     loop = Loop()
-    channel = UdpChannel(loop, options.host, options.port, options.retries, reconnects=False)
-    channel.open()
+    channel = UdpChannel(loop, options, options.port, options.retries, reconnects=False)
+    reach(loop, [channel])
     return Session(options, loop, [channel]).run(f"Sending to {channel.peer}.")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import socket
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
 from unittest import mock
 
 from support import TestCase
@@ -16,6 +17,9 @@ from ledger import Ledger
 from loop import READ, WRITE, Loop
 from phases import Phase, State, check
 from session import Session
+
+if TYPE_CHECKING:
+    from channel import Wait
 
 GOODBYE = b"Server shutting down..."
 REFUSAL = b"Error: 'exit' is not obeyed from you"
@@ -35,10 +39,11 @@ class FakeChannel(Channel):
         self.is_last = self.is_finished = False
         self.fails: Exception | None = None
 
-    def connect(self) -> None:
+    def connect(self) -> Generator[Wait, None, None]:
         self.step()
-        self.close()
+        self.close_socket()
         self.socket, self.theirs = socket.socketpair()
+        yield from ()
 
     def send(self, messages: list[bytes]) -> None:
         self.step()
@@ -58,8 +63,8 @@ class FakeChannel(Channel):
         if self.fails:
             raise self.fails
 
-    def close(self) -> None:
-        super().close()
+    def close_socket(self) -> None:
+        super().close_socket()
         if hasattr(self, "theirs"):
             self.theirs.close()
 

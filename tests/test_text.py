@@ -145,7 +145,7 @@ class Addresses(TestCase):
         with mock.patch("socket.getaddrinfo", return_value=found) as look_up:
             addresses = resolve("both.example", 9000, socket.SOCK_STREAM)
         self.assertEqual(addresses, [(family, address) for family, _, _, _, address in found])
-        self.assertEqual(look_up.call_args, mock.call(b"both.example", 9000, type=socket.SOCK_STREAM))
+        self.assertEqual(look_up.call_args, mock.call(b"both.example", 9000, 0, socket.SOCK_STREAM, 0, 0))
 
     def test_a_name_that_is_nobodys(self) -> None:
         error = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
