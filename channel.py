@@ -93,6 +93,10 @@ class Channel:
         if again:
             self.send(again)
 
+    def send_again(self, messages: list[bytes]) -> None:
+        """Send messages to which no reply came in time."""
+        self.send(messages)
+
     def watch(self, go_on: Callable[[], object]) -> None:
         """Have the loop call a function, which calls open(), when there is what an attempt to connect waits for."""
         for descriptor, events in self._awaited.items():

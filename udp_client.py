@@ -8,6 +8,7 @@ names the one peer, so that datagrams of others are not received and a closed po
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import socket
 import sys
@@ -47,23 +48,31 @@ class UdpChannel(Channel):
         self._timeout = options.timeout
         self.unsent: collections.deque[bytes] = collections.deque()
         self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window)  # last, for the next address
-        self._addresses: list[Place] = []  # to be tried if nothing comes from this one
+        self._places: collections.deque[Place] = collections.deque()  # until one answers; this one's is the last
+        self._untried = 0  # how many of them come before it is told that there is no server
+        self._taken_at = 0.0
 
     def connect(self) -> Generator[Wait, None, None]:
         """Take the first of the host's addresses for the server's; nothing is sent by that."""
         until = time.monotonic() + self._timeout
-        self._addresses = yield from look_up(self.host, self.port, socket.SOCK_DGRAM, 0, until)
+        places = yield from look_up(self.host, self.port, socket.SOCK_DGRAM, 0, until)
+        self._places = collections.deque(places)
+        self._untried = len(places)
         self._sent.clear()
         self.take_next()
 
     def take_next(self) -> None:
-        """Take the next of the host's addresses for the server's. Raises Broken if there is none that may be it."""
+        """Take the next of the host's addresses for the server's. Raises Broken if no untried one can be."""
+        self._taken_at = time.monotonic()
         while True:
-            family, address = self._addresses.pop(0)
+            self._untried -= 1
+            self._places.rotate(-1)
+            family, address = self._places[-1]
             self.peer = show_address(address)
             try:
+                unconnected = socket.socket(family, socket.SOCK_DGRAM)
                 self.close_socket()
-                self.socket = socket.socket(family, socket.SOCK_DGRAM)
+                self.socket = unconnected
                 self.socket.setblocking(False)
                 widen_buffer(self.socket)
                 self.socket.connect(address)
@@ -71,13 +80,21 @@ class UdpChannel(Channel):
                     raise ConnectionRefusedError("nobody listens there")
                 return
             except OSError as error:
-                if not self._addresses:
+                if self._untried <= 0:
                     raise Broken(f"cannot send to {self.peer}: {reason(error)}") from error
 
     def send(self, messages: list[bytes]) -> None:
         """Send messages, a datagram each."""
         self.unsent.extend(messages)
         self.flush()
+
+    def send_again(self, messages: list[bytes]) -> None:
+        """Send messages to which no reply came in time: to the next address, if none has come from this one at all."""
+        if len(self._places) > 1 and time.monotonic() >= self._taken_at + self._timeout:
+            self._untried = len(self._places)
+            with contextlib.suppress(Broken):  # none may be within reach just now; they have their turn again
+                self.take_next()
+        self.send(messages)
 
     def flush(self) -> None:
         """Send what there is room for."""
@@ -103,7 +120,8 @@ class UdpChannel(Channel):
             if not replies:
                 self._go_on_after(error)
         if replies:
-            self._addresses.clear()  # this one is the right one
+            self._places.clear()  # this one is the right one
+            self._untried = 0
         data = b"".join([reply if reply.endswith(b"\n") else reply + b"\n" for reply in replies])
         return data, replies, self.said_goodbye
 
@@ -115,7 +133,7 @@ class UdpChannel(Channel):
 
     def _go_on_after(self, error: OSError) -> None:
         """Send all again to the host's next address; with retries, wait for the server. Raises Failure."""
-        if self._addresses:
+        if self._untried:
             self.take_next()
             self.unsent.extendleft(reversed(self._sent))
             self._sent.clear()

@@ -237,6 +237,80 @@ class Races(ReachingTest):
         return begin_to_connect(place)
 
 
+@on_linux
+class Turns(ReachingTest):
+    """Over UDP nothing tells that an address is wrong, so with `--retries` another one gets the next try."""
+
+    def endpoints(self) -> tuple[socket.socket, socket.socket]:
+        """Return UDP sockets of two addresses with the same port."""
+        for _ in range(9):
+            first = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            second = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            for endpoint in (first, second):
+                self.addCleanup(endpoint.close)
+                endpoint.settimeout(PATIENCE)
+            first.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError):  # the port is taken there
+                second.bind(("127.0.0.2", first.getsockname()[1]))
+                return first, second
+        raise AssertionError("no port is free on both addresses")
+
+    def client_of_two(self, port: int, *options: object) -> Process:
+        """Start a client of both addresses."""
+        return self.in_world("dual.test=127.0.0.1,127.0.0.2", "udp_client.py", "dual.test", port, *options)
+
+    def test_an_address_that_swallows_everything(self) -> None:
+        first, second = self.endpoints()
+        port = first.getsockname()[1]
+        second.close()
+        server = self.server("udp_server.py", "--host", "127.0.0.2", port=port)
+        messages = [part for number in range(70) for part in ("-m", f"number {number}")]  # more than a window
+        client = self.client_of_two(server.port, "--retries", 3, "--timeout", 0.2, *messages)
+        self.assertEqual((client.wait(), client.errors), (0, ""))
+        self.assertEqual(client.output.count("Message received: "), 70)
+
+    def test_they_take_turns_until_one_answers(self) -> None:
+        first, second = self.endpoints()
+        client = self.client_of_two(first.getsockname()[1], "--retries", 99, "--timeout", 0.2)
+        client.type("one\n")
+        for endpoint in (first, second, first, second):
+            data, peer = endpoint.recvfrom(100)
+            self.assertEqual(data, b"one")
+        second.sendto(b"Message received: one", peer)
+        client.wait_for("^Message received: one$")
+        client.type("two\n")
+        for _ in range(3):
+            while data != b"two":
+                data = second.recv(100)
+            data = b""
+        second.sendto(b"Message received: two", peer)
+        client.end_input()
+        self.assertEqual((client.wait(), client.errors), (0, ""))
+        first.setblocking(False)
+        with self.assertRaises(BlockingIOError):
+            self.assertNotEqual(first.recv(100), b"two")
+
+    def test_an_exit_takes_turns_too(self) -> None:
+        first, second = self.endpoints()
+        client = self.client_of_two(first.getsockname()[1], "--retries", 9, "--timeout", 0.2, "-m", "exit")
+        self.assertEqual(first.recv(100), b"exit")
+        data, peer = second.recvfrom(100)
+        self.assertEqual(data, b"exit")
+        second.sendto(b"Server shutting down...", peer)
+        self.assertEqual((client.wait(), client.errors), (0, ""))
+
+    def test_an_address_without_a_way_is_passed_over(self) -> None:
+        """Each time it has its turn."""
+        first, _ = self.endpoints()
+        names = "dual.test=127.0.0.1,240.0.0.1"  # no route leads there
+        port = first.getsockname()[1]
+        client = self.in_world(names, "udp_client.py", "dual.test", port, "--retries", 9, "--timeout", 0.1, "-m", "one")
+        for _ in range(3):
+            _, peer = first.recvfrom(100)
+        first.sendto(b"Message received: one", peer)
+        self.assertEqual((client.wait(), client.errors), (0, ""))
+
+
 class Handshakes(ReachingTest):
     """`--timeout` holds for all of what comes before the first message."""
 
