@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
 import socket
 import sys
 import time
 from collections.abc import Callable
 
-from common import Failure, Parser, seconds, whole_number
+import target
+from common import Failure, Parser, seconds
 from ledger import Ledger
 from loop import Loop
 from phases import State, check
@@ -169,12 +172,42 @@ def pause_after(failures: int) -> float:
     return random.uniform(longest / 2, longest)
 
 
-def add_arguments(parser: Parser) -> None:
-    """Add the arguments that both clients take."""
-    parser.add_argument("host", metavar="HOST", help="the server's address or name")
-    parser.add_argument("port", metavar="PORT", type=whole_number(1, 65535), help="the server's port")
+def add_arguments(parser: Parser, port: int) -> None:
+    """Add the arguments that both clients take; the server's port is `port` if nothing says otherwise."""
+    target.add_arguments(parser, port)
     add = parser.add_argument_group("messages").add_argument
     add("-m", "--message", metavar="TEXT", action="append", help="send TEXT, wait for its reply, end; may be repeated")
     add("--timeout", metavar="SECONDS", type=seconds, default=5.0, help="wait so long for a connection or a reply (5)")
     add("--no-reply", action="store_true", help="expect no replies: the server runs with --reply none")
     add("--stats", action="store_true", help="print the summary at the end in any case")
+
+
+def parse_arguments(parser: Parser, port: int) -> argparse.Namespace:
+    """Return what the command line says, once what add_arguments() added has been made sense of."""
+    others, texts = take_texts(sys.argv[1:])
+    options = parser.parse_intermixed_args(others)
+    options.message = [*(options.message or ()), *texts]
+    target.settle(parser, options, port)
+    return options
+
+
+def take_texts(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return arguments without those of `-m`, and its texts: argparse would take one with a dash for an option."""
+    others: list[str] = []
+    texts: list[str] = []
+    rest = collections.deque(arguments)
+    while rest:
+        argument = rest.popleft()
+        name, equals, text = argument.partition("=")
+        is_named = name == "-m" or (len(name) > 2 and "--message".startswith(name))
+        if is_named and equals:
+            texts.append(text)
+        elif is_named and rest:
+            texts.append(rest.popleft())
+        elif argument.startswith("-m") and not is_named:
+            texts.append(argument[2:])
+        else:
+            others.append(argument)
+            if argument == "--":  # no options follow
+                return [*others, *rest], texts
+    return others, texts

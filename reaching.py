@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import itertools
 import os
 import socket
@@ -129,7 +130,14 @@ def is_connected(attempt: socket.socket) -> bool:
 
 def cannot_connect(address: Address, error: OSError) -> str:
     """Return what keeps a connection to an address from being made, and what to do about it."""
-    problem = reason(error)
+    return f"cannot connect to {show_address(address)}: {in_words(error, address)}"
+
+
+def in_words(error: OSError, address: Address) -> str:
+    """Return what keeps an address from being reached, and what to do about it."""
     if isinstance(error, ConnectionRefusedError):
-        problem = "connection refused (start the server, or check the port)"
-    return f"cannot connect to {show_address(address)}: {problem}"
+        return "connection refused (start the server, or check the port)"
+    if error.errno == errno.EINVAL and address[0].startswith("fe80:") and not address[3]:
+        names = [name for _, name in socket.if_nameindex()]
+        return f"this address is one of a single network; add its interface, as in {address[0]}%{names[-1]}"
+    return reason(error)

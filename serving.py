@@ -30,9 +30,10 @@ STOP_WITHIN = 1.5
 """Seconds that a stopping server gives its clients to read what they are owed."""
 
 
-def add_arguments(parser: Parser, most: int, longest: int) -> None:
+def add_arguments(parser: Parser, port: int, most: int, longest: int) -> None:
     """Add the arguments that both servers take; messages may have `longest` bytes unless told, `most` at the most."""
-    parser.add_argument("port", metavar="PORT", type=whole_number(0, 65535), help="listen on this port; 0: a free one")
+    text = f"listen on this port; 0: a free one ({port})"
+    parser.add_argument("port", metavar="PORT", nargs="?", type=whole_number(0, 65535), default=port, help=text)
     add = parser.add_argument_group("where and for whom").add_argument
     add("--host", metavar="ADDRESS", default="127.0.0.1", help="listen here; 0.0.0.0 or :: for all (127.0.0.1)")
     add("--allow", metavar="NETWORK", type=network, action="append", help="serve only who is in it; may be repeated")

@@ -11,14 +11,15 @@ import contextlib
 import socket
 import time
 
-from channel import Broken, Channel, add_arguments, reach
+from channel import Broken, Channel, add_arguments, parse_arguments, reach
 from common import Failure, Parser, check_tls_options, reason, run, whole_number
 from ledger import Ledger
 from lines import RECEIVE_SIZE, Lines
 from loop import READ, WRITE, Loop
 from reaching import look_up, race
 from session import Session
-from sockets import keep_alive, send_at_once
+from sockets import keep_alive, reuse_address, send_at_once
+from target import go_out_from
 from text import TYPE_CHECKING, show_address
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from channel import Wait
     from reaching import Place
 
+PORT = 65432
+"""The server's, unless told."""
 LONGEST_EXTRA = 1 << 20
 """Bytes by which a line from the server may be longer than the longest message that was sent."""
 TLS_WINDOW_BYTES = 1 << 16
@@ -44,7 +47,7 @@ class TcpChannel(Channel):
     def __init__(self, loop: Loop, options: argparse.Namespace) -> None:
         """Take whom to connect to, and how. Raises Failure."""
         super().__init__(loop, options.host, options.port, Ledger(), 0, options.reconnect)
-        self._timeout = options.timeout
+        self._timeout, self._family, self._source = options.timeout, options.family, options.source
         self._lines = Lines()
         self.unsent = bytearray()
         self._longest_line = LONGEST_EXTRA
@@ -58,10 +61,10 @@ class TcpChannel(Channel):
     def connect(self) -> Generator[Wait, None, None]:
         """Connect to the first of the host's addresses that answers."""
         until = time.monotonic() + self._timeout
-        places = yield from look_up(self.host, self.port, socket.SOCK_STREAM, 0, until)
+        places = yield from look_up(self.host, self.port, socket.SOCK_STREAM, self._family, until)
         late = f"no answer within {self._timeout:g} s (check the address, and the firewalls on the way)"
         self.close_socket()
-        self.socket, address = yield from race(places, begin_to_connect, until, late)
+        self.socket, address = yield from race(places, self.begin_to_connect, until, late)
         self.peer = show_address(address)
         keep_alive(self.socket)
         send_at_once(self.socket)
@@ -69,13 +72,29 @@ class TcpChannel(Channel):
         if self._context:
             yield from self._shake_hands(self._context, until)
 
+    def begin_to_connect(self, place: Place) -> socket.socket:
+        """Return a socket that is connecting to an address. Raises OSError."""
+        family, address = place
+        attempt = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            attempt.setblocking(False)
+            if self._source[family]:
+                reuse_address(attempt)  # the last connection from there may still fade away (TIME_WAIT)
+                go_out_from(attempt, self._source)
+            with contextlib.suppress(BlockingIOError):  # it goes on meanwhile
+                attempt.connect(address)
+        except OSError:
+            attempt.close()
+            raise
+        return attempt
+
     def _shake_hands(self, context: ssl.SSLContext, until: float) -> Generator[Wait, None, None]:
         """Go over to TLS, once each side knows the other."""
         from tls import TlsLines
 
         data = None
         try:
-            self._lines = lines = TlsLines(context, self.host)
+            self._lines = lines = TlsLines(context, self.host.partition("%")[0])  # certificates know no interfaces
             while not lines.greet(data):
                 self.flush(lines.outgoing())
                 yield {self.socket.fileno(): READ | (WRITE if self.unsent else 0)}, until
@@ -159,30 +178,16 @@ class TcpChannel(Channel):
         return Broken(f"connection to {server} lost: {reason(error)}")
 
 
-def begin_to_connect(place: Place) -> socket.socket:
-    """Return a socket that is connecting to an address. Raises OSError."""
-    family, address = place
-    attempt = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        attempt.setblocking(False)
-        with contextlib.suppress(BlockingIOError):  # it goes on meanwhile
-            attempt.connect(address)
-    except OSError:
-        attempt.close()
-        raise
-    return attempt
-
-
 def main() -> int:
     """Run the client."""
     parser = Parser(
-        "HOST PORT",
+        "[HOST] [PORT]",
         "Talk to a TCP server: each line that you type is a message.",
         "127.0.0.1 9000",
         "127.0.0.1 9000 -m 'Hello server!'",
         "127.0.0.1 9000 --udp-port 9001",
     )
-    add_arguments(parser)
+    add_arguments(parser, PORT)
     add = parser.add_argument_group("TCP").add_argument
     add("--udp-port", metavar="PORT", type=whole_number(1, 65535), help="send each over TCP or UDP, chosen at random")
     add("--reconnect", action="store_true", help="wait for the server; come back when it breaks off")
@@ -191,7 +196,7 @@ def main() -> int:
     add("--tls-ca", metavar="FILE", help="trust this CA, or this very certificate, alone")
     add("--tls-cert", metavar="FILE", help="show the server this certificate,")
     add("--tls-key", metavar="FILE", help="which has this key")
-    options = parser.parse_args()
+    options = parse_arguments(parser, PORT)
     if options.reconnect and options.no_reply:
         parser.error("--reconnect needs replies to know what to send again; leave out --no-reply")
     check_tls_options(parser, options)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from entrance import Entrance
     from tls import TlsLines
 
+PORT = 65432
+"""Where to listen, unless told."""
 MAX_CLIENTS = 10000
 BACKLOG = 4096
 """Connections that the kernel may complete before accept() takes them; its own limit may be lower."""
@@ -253,13 +255,13 @@ class Connection(Guest):
 def main() -> int:
     """Run the server."""
     parser = Parser(
-        "PORT",
+        "[PORT]",
         "Serve many TCP clients: show each line that they send, and confirm it.",
         "9000",
         "9000 --reply relay --udp-port 9001",
         "9000 --host 0.0.0.0 --allow 192.168.0.0/16",
     )
-    add_arguments(parser, most=1 << 30, longest=65536)
+    add_arguments(parser, PORT, most=1 << 30, longest=65536)
     add, most = parser.add_argument_group("TCP").add_argument, MAX_CLIENTS
     add("--udp-port", metavar="PORT", type=whole_number(0, 65535), help="serve UDP on this port, too")
     add("--max-clients", metavar="N", type=whole_number(1), default=most, help=f"connections at once ({most})")

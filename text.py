@@ -87,7 +87,8 @@ def resolve(
         found = socket.getaddrinfo(name, port, family, kind, 0, flags)
     except (socket.gaierror, UnicodeError) as error:
         why = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
-        raise OSError(f"cannot find host {visible(host)}: {why}; check the name or give its address") from error
+        cure = "whether it has an address of the family that is asked for" if family else "give its address"
+        raise OSError(f"cannot find host {visible(host)}: {why}; check the name or {cure}") from error
     return [(family, address) for family, _, _, _, address in found]
 
 
@@ -97,6 +98,13 @@ def plain_host(host: str) -> str:
 
 
 def show_address(address: Address) -> str:
-    """Return an address as people write it: `127.0.0.1:9000` or `[::1]:9000`."""
+    """Return an address as people write it: `127.0.0.1:9000`, `[::1]:9000` or `[fe80::1%eth0]:9000`."""
     host = plain_host(address[0])
-    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+    if ":" not in host:
+        return f"{host}:{address[1]}"
+    if len(address) > 3 and address[3] and "%" not in host:  # of use only with the interface that leads there
+        try:
+            host += f"%{socket.if_indextoname(address[3])}"
+        except OSError:  # it is gone
+            host += f"%{address[3]}"
+    return f"[{host}]:{address[1]}"

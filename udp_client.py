@@ -14,14 +14,15 @@ import socket
 import sys
 import time
 
-from channel import Broken, Channel, add_arguments, reach
+from channel import Broken, Channel, add_arguments, parse_arguments, reach
 from common import CONFIRMATION, MAX_DATAGRAM, SHUTTING_DOWN, Failure, Parser, reason, run, whole_number
 from ledger import Ledger
 from loop import Loop
 from phases import State
-from reaching import look_up
+from reaching import in_words, look_up
 from session import Session
 from sockets import widen_buffer
+from target import go_out_from
 from text import TYPE_CHECKING, show_address, without_ending
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from channel import Wait
     from reaching import Place
 
+PORT = 65433
+"""The server's, unless told."""
 DATAGRAMS_AT_ONCE = 64
 
 
@@ -45,7 +48,7 @@ class UdpChannel(Channel):
         """Take whom to send to, and how. Raises Failure."""
         tries = sys.maxsize if reconnects else retries
         super().__init__(loop, options.host, port, Ledger(repeated), tries, reconnects)
-        self._timeout = options.timeout
+        self._timeout, self._family, self._source = options.timeout, options.family, options.source
         self.unsent: collections.deque[bytes] = collections.deque()
         self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window)  # last, for the next address
         self._places: collections.deque[Place] = collections.deque()  # until one answers; this one's is the last
@@ -55,7 +58,7 @@ class UdpChannel(Channel):
     def connect(self) -> Generator[Wait, None, None]:
         """Take the first of the host's addresses for the server's; nothing is sent by that."""
         until = time.monotonic() + self._timeout
-        places = yield from look_up(self.host, self.port, socket.SOCK_DGRAM, 0, until)
+        places = yield from look_up(self.host, self.port, socket.SOCK_DGRAM, self._family, until)
         self._places = collections.deque(places)
         self._untried = len(places)
         self._sent.clear()
@@ -75,13 +78,14 @@ class UdpChannel(Channel):
                 self.socket = unconnected
                 self.socket.setblocking(False)
                 widen_buffer(self.socket)
+                go_out_from(self.socket, self._source)
                 self.socket.connect(address)
                 if self.socket.getsockname()[:2] == address[:2]:  # our port is the one where no server is
                     raise ConnectionRefusedError("nobody listens there")
                 return
             except OSError as error:
                 if self._untried <= 0:
-                    raise Broken(f"cannot send to {self.peer}: {reason(error)}") from error
+                    raise Broken(f"cannot send to {self.peer}: {in_words(error, address)}") from error
 
     def send(self, messages: list[bytes]) -> None:
         """Send messages, a datagram each."""
@@ -154,15 +158,15 @@ def repeated(message: bytes) -> bytes:
 def main() -> int:
     """Run the client."""
     parser = Parser(
-        "HOST PORT",
+        "[HOST] [PORT]",
         "Talk to a UDP server: each line that you type is a datagram.",
         "127.0.0.1 9001",
         "127.0.0.1 9001 -m 'Hello server!' --retries 3",
     )
-    add_arguments(parser)
+    add_arguments(parser, PORT)
     add = parser.add_argument_group("UDP").add_argument
     add("--retries", metavar="N", type=whole_number(0), default=0, help="send again what is not answered, N times (0)")
-    options = parser.parse_args()
+    options = parse_arguments(parser, PORT)
     if options.retries and options.no_reply:
         parser.error("--retries needs replies to know what to send again; leave out --no-reply")
     loop = Loop()

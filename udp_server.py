@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from text import Address
 
+PORT = 65433
+"""Where to listen, unless told."""
 DATAGRAMS_AT_ONCE = 256
 """Datagrams read in one pass, so that other sockets get their turn."""
 DATAGRAM_SIZE = 65536
@@ -276,13 +278,13 @@ def as_source(level: int, kind: int, packet_info: bytes) -> tuple[int, int, byte
 def main() -> int:
     """Run the server."""
     parser = Parser(
-        "PORT",
+        "[PORT]",
         "Serve UDP peers: show each datagram that they send, and confirm it.",
         "9001",
         "9001 --reply echo --quiet",
         "9001 --host 0.0.0.0 --allow 192.168.0.0/16",
     )
-    add_arguments(parser, most=MAX_DATAGRAM, longest=MAX_DATAGRAM)
+    add_arguments(parser, PORT, most=MAX_DATAGRAM, longest=MAX_DATAGRAM)
     options = parser.parse_args()
 
     def open_transports(server: Server) -> Iterator[Transport]:

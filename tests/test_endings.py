@@ -418,12 +418,11 @@ class CommandLines(TestCase):
 
     def test_a_wrong_command_line(self) -> None:
         cases = [("tcp_server.py 70000", "PORT.*70000"), ("udp_server.py abc", "PORT.*abc")]
-        cases += [("tcp_client.py 127.0.0.1", "PORT"), ("udp_client.py 127.0.0.1 9000 --what", "--what")]
+        cases += [("tcp_client.py 127.0.0.1:", "PORT"), ("udp_client.py 127.0.0.1 9000 --what", "--what")]
         self.assert_all_fail(cases, 2)
 
     def test_ports(self) -> None:
-        cases = [(script, "PORT") for script in SERVERS]
-        cases += [(f"{script} {port}", f"PORT.*{port}") for script in SERVERS for port in ("70000", "abc", "65536")]
+        cases = [(f"{script} {port}", f"PORT.*{port}") for script in SERVERS for port in ("70000", "abc", "65536")]
         cases += [
             (f"{script} 127.0.0.1 {port}", f"PORT.*{port}") for script in CLIENTS for port in ("70000", "abc", "0")
         ]
@@ -432,9 +431,7 @@ class CommandLines(TestCase):
         self.assert_usage_errors(cases)
 
     def test_missing_and_unknown_arguments(self) -> None:
-        cases = [(f"{script}", "HOST.*PORT") for script in CLIENTS]
-        cases += [(f"{script} 127.0.0.1", "PORT") for script in CLIENTS]
-        cases += [(f"{script} 127.0.0.1 9000 --quiet", "--quiet") for script in CLIENTS]
+        cases = [(f"{script} 127.0.0.1 9000 --quiet", "--quiet") for script in CLIENTS]
         cases += [(f"{script} 0 --verbose", "--verbose") for script in SERVERS]
         cases += [(f"{script} 0 extra", "extra") for script in SERVERS]
         cases += [("udp_client.py 127.0.0.1 9001 --no-reply --retries 3", "--retries needs replies")]

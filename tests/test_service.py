@@ -115,7 +115,7 @@ def service_with(
 ) -> tuple[Service, list[FakePeer]]:
     """Return a service as the command line's `arguments` make it, and its peers."""
     parser = common.Parser("", "")
-    serving.add_arguments(parser, most=1 << 20, longest=65536)
+    serving.add_arguments(parser, 65432, most=1 << 20, longest=65536)
     options: argparse.Namespace = parser.parse_args(["0", *arguments])
     service = Service(options, FakeRecord(), archive)  # type: ignore[arg-type]
     present = [FakePeer(f"peer-{number}", **peer_options) for number in range(peers)]
