@@ -88,6 +88,8 @@ def resolve(
     except (socket.gaierror, UnicodeError) as error:
         why = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
         cure = "whether it has an address of the family that is asked for" if family else "give its address"
+        if "%" in host:
+            cure = "whether this machine has the interface after the '%'"
         raise OSError(f"cannot find host {visible(host)}: {why}; check the name or {cure}") from error
     return [(family, address) for family, _, _, _, address in found]
 

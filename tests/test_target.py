@@ -223,6 +223,8 @@ class Clients(TestCase):
                 with self.subTest(script, options=options):
                     client = self.client(script, *options, 9, "-m", "one")
                     self.assert_one_line_error(client, "cannot find host .*the family that is asked for")
+            client = self.client(script, "fe80::1%no-such", 9, "-m", "one")
+            self.assert_one_line_error(client, "cannot find host fe80::1%no-such: .*has the interface after the '%'")
 
 
 if __name__ == "__main__":

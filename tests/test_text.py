@@ -132,6 +132,13 @@ class Addresses(TestCase):
             with self.subTest(host):
                 self.assertEqual(plain_host(host), plain)
 
+    def test_an_address_of_a_single_network_has_its_interface(self) -> None:
+        for name, shown in (("eth0", "[fe80::1%eth0]:9000"), (OSError, "[fe80::1%7]:9000")):
+            with mock.patch("socket.if_indextoname", side_effect=[name]):
+                self.assertEqual(show_address(("fe80::1", 9000, 0, 7)), shown)
+        self.assertEqual(show_address(("fe80::1", 9000, 0, 0)), "[fe80::1]:9000")
+        self.assertEqual(show_address(("fe80::1%eth0", 9000, 0, 7)), "[fe80::1%eth0]:9000")
+
     def test_an_address_is_itself(self) -> None:
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
             with self.subTest(kind):
