@@ -72,7 +72,7 @@ class Places(Transport):
     """A listening socket's connections: before the entrance is passed, served, or on their way out."""
 
     if TYPE_CHECKING:
-        accept: Callable[[], None]
+        accept: Callable[[socket.socket], None]
 
     def __init__(self, server: Server, max_clients: int, idle_timeout: float) -> None:
         """Take how many may be served at once, and after how many seconds a silent one has to go (0: never)."""
@@ -83,19 +83,23 @@ class Places(Transport):
         self.served: set[Any] = set()
         self.leaving: set[Any] = set()
 
-    def open(self, listening: socket.socket) -> None:
-        """Take in whoever waits at a socket, as long as there is room: `accept()` is called for each."""
+    def open(self, *listening: socket.socket) -> None:
+        """Take in whoever waits at these sockets, as long as there is room: `accept(socket)` is called for each."""
         self._listening = listening
         self._resume()
 
     def take_in(self) -> None:
         """Take in those who wait, as far as there is room."""
+        for listening in self._listening:
+            self._take_in_at(listening)
+
+    def _take_in_at(self, listening: socket.socket) -> None:
         for _ in range(ACCEPT_AT_ONCE):
             if not self.has_room():
                 self.pause()
                 return
             try:
-                self.accept()
+                self.accept(listening)
             except BlockingIOError:
                 return
             except OSError as error:  # any other is of a client that has gone again
@@ -105,7 +109,8 @@ class Places(Transport):
 
     def pause(self) -> None:
         """Take nobody in until a connection closes, or the next tick."""
-        self.loop.forget(self._listening.fileno())
+        for listening in self._listening:
+            self.loop.forget(listening.fileno())
 
     def has_room(self) -> bool:
         """Tell whether there is room for one more, if only to be told that the server is full."""
@@ -146,8 +151,7 @@ class Places(Transport):
 
     def stop(self) -> None:
         """Take nobody in any more; end every conversation."""
-        self.pause()
-        self._listening.close()
+        self._stop_listening()
         for entrance in list(self.entering):
             entrance.close("it was not through the entrance")
         for connection in list(self.served):
@@ -159,15 +163,20 @@ class Places(Transport):
 
     def close(self) -> None:
         """Close whatever is open."""
-        self.pause()
-        self._listening.close()
+        self._stop_listening()
         for connection in [*self.entering, *self.served, *self.leaving]:
             connection.close("it did not close in time")
 
     def _resume(self) -> None:
-        listening = self._listening.fileno()  # -1 once it is closed
-        if listening >= 0 and not self.loop.watches(listening) and self.has_room():
-            self.loop.watch(listening, self.take_in)
+        for listening in self._listening:
+            descriptor = listening.fileno()  # -1 once it is closed
+            if descriptor >= 0 and not self.loop.watches(descriptor) and self.has_room():
+                self.loop.watch(descriptor, self.take_in)
+
+    def _stop_listening(self) -> None:
+        self.pause()
+        for listening in self._listening:
+            listening.close()
 
 
 def reserve_files(clients: int) -> tuple[int, int]:

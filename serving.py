@@ -26,6 +26,8 @@ TICK = 1.0
 """Seconds between two looks at what has run out of time."""
 RETRY = 0.02
 """Seconds between two looks at what nothing tells of: room for the record, the last client gone."""
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""What a system says of an address that it has not."""
 STOP_WITHIN = 1.5
 """Seconds that a stopping server gives its clients to read what they are owed."""
 
@@ -55,12 +57,33 @@ def network(text: str) -> Network:
         raise argparse.ArgumentTypeError(f"{error}; give one such as 192.168.1.0/24 or 2001:db8::/32") from error
 
 
-def find_own(host: str, port: int, kind: socket.SocketKind) -> tuple[socket.AddressFamily, Address]:
-    """Return the family and address to listen on. Raises Failure."""
+def open_all(
+    options: argparse.Namespace,
+    port: int,
+    kind: socket.SocketKind,
+    open_one: Callable[[socket.AddressFamily, Address, bool], socket.socket],
+) -> list[socket.socket]:
+    """Return a socket for each address of the host in `options`, all with one port. Raises Failure.
+
+    Of a name's addresses, those that this machine has not, such as `::1` without IPv6, are left out.
+    """
     try:
-        return resolve(host, port, kind)[0]
+        places = dict.fromkeys(resolve(options.host, port, kind))
     except OSError as error:
         raise Failure(str(error)) from error
+    opened: list[socket.socket] = []
+    missing: list[Failure] = []
+    for family, address in places:
+        own = (address[0], opened[0].getsockname()[1] if opened else port, *address[2:])  # port 0: which one it took
+        try:
+            opened.append(open_one(family, own, options.reuse_port))
+        except OSError as error:
+            missing.append(listen_failure(own, error))
+            if error.errno not in NOT_HERE:
+                raise missing[-1] from error
+    if not opened:
+        raise missing[0]
+    return opened
 
 
 def prepare(unbound: socket.socket, address: Address, shares_port: bool) -> None:

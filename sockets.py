@@ -7,7 +7,7 @@ import socket
 
 RECEIVE_BUFFER = 4 << 20
 """Bytes of kernel buffer for datagrams, so that a burst is not lost while nobody reads."""
-KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+KEEPALIVE = (("TCP_KEEPIDLE", 45), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 """Seconds of silence before the first question, seconds between two, and how many stay unanswered: tcp(7)."""
 
 

@@ -15,7 +15,7 @@ from lines import RECEIVE_SIZE, Lines
 from loop import WRITE
 from places import Guest, Places
 from service import Gate, Transport
-from serving import Server, add_arguments, find_own, listen_failure, network, prepare, serve
+from serving import Server, add_arguments, network, open_all, prepare, serve
 from sockets import keep_alive, reuse_address, send_at_once
 from text import TYPE_CHECKING, plain_host, show_address
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from entrance import Entrance
+    from text import Address
     from tls import TlsLines
 
 PORT = 65432
@@ -44,22 +45,22 @@ DRAIN_BYTES = 16 << 20
 and a reset destroys replies that the client has not read yet (RFC 1122, 4.2.2.13)."""
 
 
-def open_listener(options: argparse.Namespace) -> socket.socket:
-    """Return a socket that listens where the options say. Raises Failure."""
-    family, address = find_own(options.host, options.port, socket.SOCK_STREAM)
+def open_listener(family: socket.AddressFamily, address: Address, shares_port: bool) -> socket.socket:
+    """Return a socket that listens on an address. Raises OSError and Failure."""
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        prepare(listener, address, options.reuse_port)
+        prepare(listener, address, shares_port)
         reuse_address(listener)
         listener.bind(address)
         listener.listen(BACKLOG)
-    except OSError as error:
-        raise listen_failure(address, error) from error
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
 class Listener(Places):
-    """The listening socket, and the connections that came from it."""
+    """The listening sockets, one for each address of the host, and the connections that came from them."""
 
     protocol = "TCP"
 
@@ -71,13 +72,14 @@ class Listener(Places):
             from tls import server_context
 
             self.tls = server_context(options.tls_cert, options.tls_key, options.tls_ca)
-        self._socket = open_listener(options)
-        self.open(self._socket)
-        server.announce("TCP", self._socket.getsockname())
+        listeners = open_all(options, options.port, socket.SOCK_STREAM, open_listener)
+        self.open(*listeners)
+        for listener in listeners:
+            server.announce("TCP", listener.getsockname())
 
-    def accept(self) -> None:
+    def accept(self, listener: socket.socket) -> None:
         """Take one who waits: serve it, have it pass the entrance first, or turn it away. Raises OSError."""
-        connected, address = self._socket.accept()
+        connected, address = listener.accept()
         name, host = show_address(address), plain_host(address[0])
         if not (self.proxies or self.service.gate).check(host):
             connected.close()
@@ -277,9 +279,9 @@ def main() -> int:
     def open_transports(server: Server) -> Iterator[Transport]:
         yield Listener(server, options)
         if options.udp_port is not None:
-            from udp_server import Endpoint
+            from udp_server import open_endpoints
 
-            yield Endpoint(server, options, options.udp_port)
+            yield from open_endpoints(server, options, options.udp_port)
 
     return serve(options, open_transports)
 

@@ -15,12 +15,12 @@ import sys
 
 from common import MAX_DATAGRAM, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
 from service import PASS_BYTES, Peer, Transport
-from serving import Server, add_arguments, find_own, is_own_address, listen_failure, prepare, serve
+from serving import Server, add_arguments, is_own_address, open_all, prepare, serve
 from sockets import widen_buffer
 from text import TYPE_CHECKING, ending, plain_host, show_address, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from text import Address
@@ -47,31 +47,31 @@ RELAYED_TWICE = rb"((\d+\.\d+\.\d+\.\d+|\[[\w:.%]+\]):\d+: ){2}"
 IP_PKTINFO: int | None = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "linux" else None)  # since Python 3.10
 
 
-def open_endpoint(options: argparse.Namespace, port: int) -> socket.socket:
-    """Return a socket that takes datagrams where the options say. Raises Failure."""
-    family, address = find_own(options.host, port, socket.SOCK_DGRAM)
+def open_endpoint(family: socket.AddressFamily, address: Address, shares_port: bool) -> socket.socket:
+    """Return a socket that takes datagrams sent to an address. Raises OSError and Failure."""
+    endpoint = socket.socket(family, socket.SOCK_DGRAM)
     try:
-        endpoint = socket.socket(family, socket.SOCK_DGRAM)
-        prepare(endpoint, address, options.reuse_port)
+        prepare(endpoint, address, shares_port)
         widen_buffer(endpoint)
         endpoint.bind(address)
-    except OSError as error:
-        raise listen_failure(address, error) from error
+    except OSError:
+        endpoint.close()
+        raise
     return endpoint
 
 
 class Endpoint(Transport):
-    """The one socket, and the peers that were heard from. What the loop calls is its phase: read, or turn_away."""
+    """A socket, and the peers that were heard from. What the loop calls is its phase: read, or turn_away."""
 
     protocol = "UDP"
 
-    def __init__(self, server: Server, options: argparse.Namespace, port: int) -> None:
+    def __init__(self, server: Server, endpoint: socket.socket) -> None:
         self.service, self.loop, self.record = server.service, server.loop, server.record
         self._peers: dict[Address, UdpPeer] = {}
         self._repeats: collections.Counter[int] = collections.Counter()
         self._may_circle = self.service.reply in ("echo", "relay")
         self._unsent = 0
-        self._socket = open_endpoint(options, port)
+        self._socket = endpoint
         self._address: Address = self._socket.getsockname()
         self._is_wildcard = self._address[0] in ("0.0.0.0", "::")
         self._tells_destination = self._is_wildcard and tell_destination(self._socket)
@@ -275,6 +275,11 @@ def as_source(level: int, kind: int, packet_info: bytes) -> tuple[int, int, byte
     return level, kind, packet_info[:16] + bytes(4)
 
 
+def open_endpoints(server: Server, options: argparse.Namespace, port: int) -> list[Endpoint]:
+    """Return an endpoint for each address of the host. Raises Failure."""
+    return [Endpoint(server, endpoint) for endpoint in open_all(options, port, socket.SOCK_DGRAM, open_endpoint)]
+
+
 def main() -> int:
     """Run the server."""
     parser = Parser(
@@ -286,11 +291,7 @@ def main() -> int:
     )
     add_arguments(parser, PORT, most=MAX_DATAGRAM, longest=MAX_DATAGRAM)
     options = parser.parse_args()
-
-    def open_transports(server: Server) -> Iterator[Transport]:
-        yield Endpoint(server, options, options.port)
-
-    return serve(options, open_transports)
+    return serve(options, lambda server: open_endpoints(server, options, options.port))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import re
@@ -279,15 +278,13 @@ class Datagrams(PeerTest):
 
     def endpoint(self, **results: Any) -> tuple[udp_server.Endpoint, mock.Mock]:
         """Return an endpoint and its socket, whose calls have these results, or raise these errors."""
-        options = argparse.Namespace(host="127.0.0.1", reuse_port=False)
         service = mock.Mock(reply="confirm", received_bytes=0)
         server = mock.Mock(service=service)
         server.loop.now = 1000.0
         server.record.heading.return_value = b""
         faked = mock.Mock(**{f"{name}.side_effect": result for name, result in results.items()})
         faked.getsockname.return_value = "127.0.0.1", 9001
-        with mock.patch("udp_server.open_endpoint", return_value=faked):
-            return udp_server.Endpoint(server, options, 0), faked
+        return udp_server.Endpoint(server, faked), faked
 
     def test_a_network_that_takes_no_more(self) -> None:
         """What the kernel has no room for is dropped, and counted; what comes after that is sent."""

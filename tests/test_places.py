@@ -79,7 +79,7 @@ class FakePlaces(Places):
         self.listening = FakeSocket(3)
         self.open(self.listening)  # type: ignore[arg-type]
 
-    def accept(self) -> None:
+    def accept(self, _: object) -> None:
         if not self.waiting:
             raise BlockingIOError
         found = self.waiting.pop(0)
