@@ -379,12 +379,18 @@ class Gone(ReachingTest):
         for options in ((), ("--reconnect",)):
             with self.subTest(options):
                 self.client("tcp_client.py", "127.0.0.1", listener.getsockname()[1], *options)
-                self.wait_for_keepalive(self.accept(listener).getpeername()[1])
+                self.wait_for_keepalive(self.accept(listener))
 
     @staticmethod
-    def wait_for_keepalive(port: int) -> None:
-        """Wait until a timer that is none for retransmissions runs for a connection (proc_net_tcp(5))."""
-        wait_until(lambda: [row[5][:2] for row in kernel_rows("tcp", port)] == ["02"], "a keepalive timer runs")
+    def wait_for_keepalive(connected: socket.socket) -> None:
+        """Wait until the other side has a timer that is none for retransmissions (proc_net_tcp(5))."""
+        own, other = (f":{address[1]:04X}" for address in (connected.getsockname(), connected.getpeername()))
+
+        def timers() -> list[str]:
+            rows = kernel_rows("tcp", connected.getpeername()[1])
+            return [row[5][:2] for row in rows if row[1].endswith(other) and row[2].endswith(own)]
+
+        wait_until(lambda: timers() == ["02"], "a keepalive timer runs")
 
 
 def wait_for_look_up(client: Process) -> None:
