@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from service import Gate
     from serving import Server
 
 try:
@@ -71,6 +72,8 @@ class Guest(Peer):
 class Places(Transport):
     """A listening socket's connections: before the entrance is passed, served, or on their way out."""
 
+    proxies: Gate | None = None
+    """Which proxies there are to speak for clients; None: clients speak for themselves."""
     if TYPE_CHECKING:
         accept: Callable[[socket.socket], None]
 

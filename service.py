@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     Received = tuple["Peer", list[bytes], bytes]
     """Who said what; or, without messages, whom to send what reply in place of the usual."""
 
-PASS_BYTES = 1 << 17
-"""Bytes that a pass reads before it answers: it bounds memory, and what a pass can say at once to those who listen."""
+PASS_BYTES, SAVED_PASS_BYTES = 1 << 15, 1 << 17
+"""Bytes that a pass reads before it answers; with an archive, more of them share the wait for the disk.
+
+It bounds memory, and what a pass can say at once to those who listen. What is joined for larger passes is given back to
+the system and asked for anew each time, which costs more than all the rest.
+"""
 MESSAGE_COST = 64
 """Bytes that each message counts for in that, besides its own."""
 
@@ -122,6 +126,7 @@ class Service:
         self.max_message: int = options.max_message
         self.longest_line = max(self.max_message, *map(len, WORDS)) + 1
         """Bytes of a line, with a CR at its end, that may be a message or a word."""
+        self.pass_bytes = SAVED_PASS_BYTES if archive else PASS_BYTES
         self.received_bytes = 0
         """What was received and not answered yet, each message counted as MESSAGE_COST bytes more."""
         self._archive = archive

@@ -12,7 +12,7 @@ import time
 from common import Failure, Parser, reason, whole_number
 from loop import Loop
 from record import Record
-from service import PASS_BYTES, Peer, Service, Stage
+from service import Peer, Service, Stage
 from terminal import TypedLines
 from text import TYPE_CHECKING, resolve, show_address
 
@@ -180,7 +180,7 @@ class Server:
                 continue
             except Exception as error:
                 self._blame(function, error)
-            if service.received_bytes > PASS_BYTES:
+            if service.received_bytes > service.pass_bytes:
                 service.finish_pass()
                 record.flush()
         service.finish_pass()

@@ -11,9 +11,10 @@ import argparse
 import socket
 
 from common import FULL, Parser, check_tls_options, run, seconds, whole_number
+from entrance import Entrance
 from lines import RECEIVE_SIZE, Lines
 from loop import WRITE
-from places import Guest, Places
+from places import Places
 from service import Gate, Transport
 from serving import Server, add_arguments, network, open_all, prepare, serve
 from sockets import keep_alive, reuse_address, send_at_once
@@ -22,10 +23,9 @@ from text import TYPE_CHECKING, plain_host, show_address
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
+    from typing import Any
 
-    from entrance import Entrance
     from text import Address
-    from tls import TlsLines
 
 PORT = 65432
 """Where to listen, unless told."""
@@ -67,11 +67,11 @@ class Listener(Places):
     def __init__(self, server: Server, options: argparse.Namespace) -> None:
         super().__init__(server, options.max_clients, options.idle_timeout)
         self.proxies = Gate(options.proxy_from, server.record) if options.proxy_from else None
-        self.tls: ssl.SSLContext | None = None
+        self._context: ssl.SSLContext | None = None
         if options.tls_cert:
             from tls import server_context
 
-            self.tls = server_context(options.tls_cert, options.tls_key, options.tls_ca)
+            self._context = server_context(options.tls_cert, options.tls_key, options.tls_ca)
         listeners = open_all(options, options.port, socket.SOCK_STREAM, open_listener)
         self.open(*listeners)
         for listener in listeners:
@@ -87,91 +87,102 @@ class Listener(Places):
         connected.setblocking(False)
         keep_alive(connected)
         send_at_once(connected)
+        connection = Connection(self, connected, name, host, self._new_lines())
         if self.is_full():
             self.record.line("[TCP Server] Turned away ", name, f": {self.max_clients} are connected", trouble=True)
-            self.turn_away(connected, name, b"" if self.tls else FULL % self.max_clients + b"\n")
-        elif self.proxies or self.tls:
-            from entrance import Entrance
-
-            Entrance(self, connected, name, host)
+            reply = b"" if self._context else FULL % self.max_clients + b"\n"
+            self.service.attend(connection, connection.turn_away, reply)
+        elif self.proxies or self._context:
+            connection.come_in()
         else:
-            connection = Connection(self, connected, name, host, Lines())
             self.service.attend(connection, connection.begin)
 
-    def admit(self, entrance: Entrance, lines: Lines, data: bytes = b"") -> None:
-        """Serve a client that is through the entrance, and has sent this so far."""
-        self.move(entrance, None)
-        connection = Connection(self, entrance.socket, entrance.name, entrance.host, lines)
-        self.service.attend(connection, connection.begin, data, entrance.unsent)
+    def _new_lines(self) -> Lines:
+        if self._context is None:
+            return Lines()
+        from tls import TlsLines
 
-    def turn_away(self, connected: socket.socket, name: str, reply: bytes) -> None:
-        """Send a client this reply alone, if there is one, and end."""
-        connection = Connection(self, connected, name, None, Lines())
-        self.service.attend(connection, connection.turn_away, reply)
+        return TlsLines(self._context)
 
 
-class Connection(Guest):
+class Connection(Entrance):
     """A client's connection. The function that the loop calls when its socket is ready is its phase.
 
-    read: the client is served. flush: something does not fit, and who does not read is not read from. flush_last: the
-    conversation has ended, but for that. drain: it is the client's turn to close. A closed connection has none.
+    read_header, handshake: it is at the entrance. read: the client is served. flush: something does not fit, and who
+    does not read is not read from. flush_last: the conversation has ended, but for that. drain: it is the client's
+    turn to close. A closed connection has none.
     """
 
-    __slots__ = ("_at_end", "_drained", "_lines", "_read_size", "_receive", "_service", "_transmit", "_unsent")
+    __slots__ = ("_at_end", "_drained", "_read_size", "_service", "_transmit", "_unsent", "lines", "receive")
     ends_for_good = True
 
     def __init__(self, listener: Listener, connected: socket.socket, name: str, host: str | None, lines: Lines) -> None:
         super().__init__(listener, connected, name, host)
-        self._receive, self._transmit = connected.recv, connected.send
-        self._lines, self._service = lines, listener.service
+        self.receive, self._transmit = connected.recv, connected.send
+        self.lines: Any = lines
+        self._service = listener.service
         self._unsent: bytes | bytearray = b""
         self._read_size = FEW
         self._drained = 0
         self._at_end = False
 
-    def begin(self, data: bytes = b"", unsent: bytes = b"") -> None:
-        """Serve the client, who has sent this much, and is still to get that much."""
+    def begin(self, data: bytes = b"") -> None:
+        """Serve the client, who has sent this much."""
         self.move(self.places.served, self.read)
+        if self._unsent:  # of the handshake
+            self.loop.watch(self.socket.fileno(), self.flush, WRITE)
         self._service.show(self, "Connected by")
-        self._send(unsent)
         self._take(data)
 
     def read(self) -> None:
         """Take what the client has sent; b"" is the end of it."""
-        data = self._receive(self._read_size)
+        data = self.receive(self._read_size)
         if data:
             self._take(data)
         else:
-            self._take_end(self._lines.end())
+            self._take_end(self.lines.end())
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
         """Send replies, each as a line, with `start` before it."""
-        self._send(self._lines.pack(replies, start))
+        self.send_bytes(self.lines.pack(replies, start))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send bytes as they are, or keep what does not fit."""
+        if self._unsent or not data:
+            self._unsent += data
+            return
+        try:
+            sent = self._transmit(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._unsent = bytearray(data[sent:])
+            self.loop.watch(self.socket.fileno(), self.flush, WRITE)
 
     def tell(self, lines: list[bytes]) -> None:
         """Send lines of others; cut the client off if it lags more than MAX_LAG bytes behind."""
         if len(self._unsent) > max(MAX_LAG, 2 * self._service.max_message):  # its own reply may be as long
             self.close("it does not read")
         else:
-            self._send(self._lines.pack(lines))
+            self.send_bytes(self.lines.pack(lines))
 
     def flush(self) -> None:
-        """Send what did not fit; then read again."""
+        """Send what did not fit; then go on reading."""
         del self._unsent[: self._transmit(self._unsent)]  # type: ignore[union-attr]
         self.heard_at = self.loop.now
         if not self._unsent:
-            self.loop.watch(self.socket.fileno(), self.read)
+            self.loop.watch(self.socket.fileno(), self.handshake if self in self.places.entering else self.read)
 
     def turn_away(self, reply: bytes) -> None:
         """Send this reply alone, and end."""
-        self._send(reply)
+        self.send_bytes(reply)
         self.end()
 
     def end(self) -> None:
         """Send what is unsent, half-close, wait for the client to close, and close."""
         if self.socket.fileno() < 0:
             return
-        self._send(self._lines.finish())
+        self.send_bytes(self.lines.finish())
         if self._unsent:
             self.move(self.places.leaving, self.flush_last, WRITE)
             self.deadline = self.loop.now + FLUSH_TIME
@@ -187,7 +198,7 @@ class Connection(Guest):
 
     def drain(self) -> None:
         """Throw away what still comes, until the client closes."""
-        data = self._receive(RECEIVE_SIZE)
+        data = self.receive(RECEIVE_SIZE)
         self._drained += len(data)
         if not data or self._drained > DRAIN_BYTES:
             self.close()
@@ -205,15 +216,15 @@ class Connection(Guest):
     def _take(self, data: bytes) -> None:
         """Hand the lines that are whole now to the service."""
         self.heard_at = self.loop.now
-        lines, service = self._lines.take(data), self._service
+        lines, service = self.lines.take(data), self._service
         if len(data) >= FEW:
             self._read_size = FEW if len(lines) * SHORT_LINE > len(data) else RECEIVE_SIZE
-        if len(self._lines.unfinished) > service.longest_line:
-            lines += self._lines.cut()
+        if len(self.lines.unfinished) > service.longest_line:
+            lines += self.lines.cut()
         if lines:
             service.receive(self, lines)
-        if self._lines.is_secure:
-            self._tend(self._lines)  # type: ignore[arg-type]
+        if self.lines.is_secure:
+            self._tend_tls()
 
     def _take_end(self, unfinished: list[bytes]) -> None:
         """Hand what is left to the service."""
@@ -222,25 +233,13 @@ class Connection(Guest):
         self._at_end = True
         self._service.leave(self)
 
-    def _tend(self, lines: TlsLines) -> None:
+    def _tend_tls(self) -> None:
         """Send what TLS has to say of its own, or can take now; end when the client has ended the stream."""
-        self._send(lines.outgoing())
-        if lines.unsent() > MAX_LAG:
+        self.send_bytes(self.lines.outgoing())
+        if self.lines.unsent() > MAX_LAG:
             self.close("it does not finish what it began in TLS")
-        elif lines.ended:
-            self._take_end(lines.cut())
-
-    def _send(self, data: bytes) -> None:
-        if self._unsent or not data:
-            self._unsent += data
-            return
-        try:
-            sent = self._transmit(data)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(data):
-            self._unsent = bytearray(data[sent:])
-            self.loop.watch(self.socket.fileno(), self.flush, WRITE)
+        elif self.lines.ended:
+            self._take_end(self.lines.cut())
 
     def _half_close(self) -> None:
         if self._at_end:

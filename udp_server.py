@@ -14,7 +14,7 @@ import socket
 import sys
 
 from common import MAX_DATAGRAM, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
-from service import PASS_BYTES, Peer, Transport
+from service import Peer, Transport
 from serving import Server, add_arguments, is_own_address, open_all, prepare, serve
 from sockets import widen_buffer
 from text import TYPE_CHECKING, ending, plain_host, show_address, visible
@@ -108,7 +108,7 @@ class Endpoint(Transport):
                     self._ignore(peer, why, data)
                     continue
             deliver(peer, [data])
-            if service.received_bytes > PASS_BYTES:
+            if service.received_bytes > service.pass_bytes:
                 return
 
     def _receive_with_destination(self, size: int) -> tuple[bytes, Address]:
