@@ -55,6 +55,8 @@ class Peer:
 
     __slots__ = ("heading", "name")
     protocol = "?"
+    is_answered = True
+    """Whether anything is sent to it, and what it says to others."""
     ends_for_good = False
     """Whether a message over the limit ends the conversation, and nothing counts that comes after its end."""
     if TYPE_CHECKING:
@@ -185,7 +187,7 @@ class Service:
             except Exception as error:
                 self.blame(peer, error)
         if self.reply == "relay" and saved:
-            self._relay([(peer, messages) for peer, messages, _ in received if messages])
+            self._relay([(peer, messages) for peer, messages, _ in received if messages and peer.is_answered])
         for peer in self._leaving:
             self.attend(peer, peer.end)
         self._leaving.clear()
@@ -262,7 +264,7 @@ class Service:
     def _reply(self, peer: Peer, reply: bytes) -> None:
         if reply.startswith(SHUTTING_DOWN):
             self.ask_to_stop(f"[{peer.protocol} Server] Shutdown command received from {peer.name}.", peer)
-        else:
+        elif peer.is_answered:
             self.show(peer, "Sent to", f": {visible(reply)}", trouble=True)
         peer.send([reply])
 

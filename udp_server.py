@@ -17,7 +17,8 @@ from common import MAX_DATAGRAM, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
 from service import Peer, Transport
 from serving import Server, add_arguments, find_own, is_own_address, listen_failure, prepare, serve
 from sockets import widen_buffer
-from text import TYPE_CHECKING, ending, plain_host, show_address, visible
+from text import TYPE_CHECKING, ending, plain_host, show_address
+from unanswered import Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -85,8 +86,8 @@ class Endpoint(Transport):
         """Tell whoever still sends a datagram that the server stops."""
         self._take(lambda peer, messages: peer.send([SHUTTING_DOWN + ending(messages[0])]))
 
-    def _take(self, deliver: Callable[[UdpPeer, list[bytes]], None]) -> None:
-        """Receive what is there, as much as a pass may bring, and deliver it, but for what may go in a circle."""
+    def _take(self, deliver: Callable[[Peer, list[bytes]], None]) -> None:
+        """Receive what is there, as much as a pass may bring, and deliver it."""
         receive, peers, service, now = self._receive, self._peers, self.service, self.loop.now
         for _ in range(DATAGRAMS_AT_ONCE):
             try:
@@ -100,12 +101,12 @@ class Endpoint(Transport):
                 continue
             peer.heard_at = now
             peer.tail = data[-2:]
+            speaker: Peer = peer
             if self._may_circle or peer.suspicion or data.startswith(OWN_REPLIES):
-                why = self._why_ignored(peer, data)
+                why = self._why_unanswered(peer, data)
                 if why:
-                    self._ignore(peer, why, data)
-                    continue
-            deliver(peer, [data])
+                    speaker = self._without_answer(peer, why)
+            deliver(speaker, [data])
             if service.received_bytes > service.pass_bytes:
                 return
 
@@ -193,8 +194,8 @@ class Endpoint(Transport):
             peer.suspicion = "this server's own address"
         return peer
 
-    def _why_ignored(self, peer: UdpPeer, data: bytes) -> str:
-        """Return why a datagram may go in a circle between servers that each return what comes; "" if it does not."""
+    def _why_unanswered(self, peer: UdpPeer, data: bytes) -> str:
+        """Return why an answer may go in a circle between servers that each return what comes; "" if it does not."""
         if data.startswith(OWN_REPLIES):
             return "a server's reply"  # so two servers that only confirm never talk in circles
         if self.service.reply == "relay" and re.match(RELAYED_TWICE, data):
@@ -207,11 +208,12 @@ class Endpoint(Transport):
                 return f"the same more than {MAX_REPEATS} times within a second"
         return peer.suspicion
 
-    def _ignore(self, peer: UdpPeer, why: str, data: bytes) -> None:
-        """Show what is not answered, and tell its sender nothing more."""
+    def _without_answer(self, peer: UdpPeer, why: str) -> Peer:
+        """Return a peer who gets no answer, and is told nothing more; show why, where an answer was to be expected."""
         self._peers.pop(peer.key, None)
-        event = f"[UDP Server] Ignored from {peer.name}, {why}: {visible(data)}"
-        self.record.repeatable("Ignored", peer.name, event)
+        if self.service.reply != "none":
+            self.record.repeatable("Not answered", peer.name, f"[UDP Server] Not answered: {peer.name}, {why}")
+        return Unanswered(peer, self.record)
 
 
 class UdpPeer(Peer):
