@@ -28,6 +28,8 @@ class Archive:
         self._path = os.path.realpath(path)  # SQLite puts its log there; it takes :memory: for something else
         self._log_path = f"{self._path}-wal"
         self._failing = False
+        self._unsaved = 0
+        """Messages that could not be saved since it last went well."""
         self._database: sqlite3.Connection | None = None
         self._files: list[tuple[int, int] | None] = []
         try:
@@ -52,12 +54,17 @@ class Archive:
             if not (self._failing or complain(f"cannot {problem}")):
                 self._record.line(f"[Server] Cannot {problem}", trouble=True)
             self._failing = True
+            self._unsaved += len(rows)
             return False
-        self._failing = False
+        if self._failing:
+            self._record.line(f"[Server] Messages are saved again; {self._unsaved} were not.")
+        self._failing, self._unsaved = False, 0
         return True
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; show how many messages could not be saved in the end."""
+        if self._unsaved:
+            self._record.line(f"[Server] {self._unsaved} messages were not saved.", trouble=True)
         if self._database:
             with contextlib.suppress(OSError, sqlite3.Error):  # what is saved stays in the log
                 self._leave(self._database)

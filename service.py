@@ -177,7 +177,7 @@ class Service:
                     self._reply(peer, reply)
                     continue
                 if shows:
-                    self.record.messages(peer.heading, messages, is_harmless)
+                    self.record.messages(peer.heading if saved else self._unsaved(peer), messages, is_harmless)
                 if not saved:
                     peer.send([NOT_SAVED + ending(message) for message in messages])
                 elif echoes:
@@ -260,6 +260,9 @@ class Service:
             start = (peer.protocol.lower(), "received", peer.name)
             rows += [(*start, without_ending(message)) for message in messages]
         return not rows or self._archive.save(rows)
+
+    def _unsaved(self, peer: Peer) -> bytes:
+        return self.record.heading(f"[{peer.protocol} Server] Not saved, from ", peer.name) + b": "
 
     def _reply(self, peer: Peer, reply: bytes) -> None:
         if reply.startswith(SHUTTING_DOWN):
