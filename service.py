@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import enum
-import ipaddress
 
 from common import (
     CONFIRMATION,
@@ -21,16 +20,15 @@ from common import (
     WORDS,
     reason,
 )
+from gate import Gate
 from text import TYPE_CHECKING, ending, visible, without_ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Union
 
     from archive import Archive
     from record import Record
 
-    Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
     Received = tuple["Peer", list[bytes], bytes]
     """Who said what; or, without messages, whom to send what reply in place of the usual."""
 
@@ -87,25 +85,6 @@ class Transport:
         stop: Callable[[], None]
         is_stopped: Callable[[], bool]
         close: Callable[[], None]
-
-
-class Gate:
-    """Who may come in, by address. Whoever may not is shown, and then counted."""
-
-    def __init__(self, networks: list[Network] | None, record: Record) -> None:
-        """Admit who is in one of the networks; everybody if there are none."""
-        self._networks = networks
-        self._record = record
-
-    def check(self, host: str) -> bool:
-        """Tell whether a host, an IPv4 or IPv6 address, may come in; show one that may not."""
-        if not self._networks:
-            return True
-        address = ipaddress.ip_address(host.partition("%")[0])
-        if any(address in network for network in self._networks):
-            return True
-        self._record.repeatable("Refused", host, f"[Server] Refused {host}: it is in no network that may come in")
-        return False
 
 
 class Stage(enum.Enum):

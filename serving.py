@@ -19,7 +19,8 @@ from text import TYPE_CHECKING, resolve, show_address
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from service import Network, Transport
+    from gate import Network
+    from service import Transport
     from text import Address
 
 TICK = 1.0

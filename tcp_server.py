@@ -12,10 +12,11 @@ import socket
 
 from common import FULL, Parser, check_tls_options, run, seconds, whole_number
 from entrance import Entrance
+from gate import Gate
 from lines import RECEIVE_SIZE, Lines
 from loop import WRITE
 from places import Places
-from service import Gate, Transport
+from service import Transport
 from serving import Server, add_arguments, find_own, listen_failure, network, prepare, serve
 from sockets import keep_alive, reuse_address, send_at_once
 from text import TYPE_CHECKING, plain_host, show_address

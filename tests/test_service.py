@@ -13,7 +13,8 @@ import support  # noqa: F401  # which makes the rooms importable
 import common
 import serving
 from common import CONFIRMATION, NOT_SAVED, SHUTTING_DOWN
-from service import MESSAGE_COST, Gate, Peer, Service, Stage
+from gate import Gate
+from service import MESSAGE_COST, Peer, Service, Stage
 from text import visible, without_ending
 
 
