@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import signal
 import socket
+import sys
 import time
 
 from common import Failure, Parser, reason, whole_number
@@ -114,6 +115,8 @@ class Server:
         self.service = Service(options, self.record, self.archive)
         self.loop = Loop()
         self.loop.catch_signals(("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"), self._take_signal)
+        self.renew: Callable[[], None] | None = None
+        """What SIGHUP calls, unless it comes from the terminal at which the server runs, and stops it."""
         self._is_guarded = bool(options.allow or getattr(options, "tls_ca", None))
         self._next_tick = time.monotonic() + TICK
 
@@ -192,7 +195,11 @@ class Server:
                 self.record.line("[Server] End of input. Serving goes on; Ctrl-C stops it.")
 
     def _take_signal(self, number: int, _: object) -> None:
-        self.service.ask_to_stop(f"[Server] {signal.Signals(number).name} received.")
+        name = signal.Signals(number).name
+        if name == "SIGHUP" and self.renew and not (sys.stdin and sys.stdin.isatty()):
+            self.renew()
+        else:
+            self.service.ask_to_stop(f"[Server] {name} received.")
 
 
 def serve(options: argparse.Namespace, open_transports: Callable[[Server], Iterable[Transport]]) -> int:

@@ -22,9 +22,10 @@ from sockets import keep_alive, reuse_address, send_at_once
 from text import TYPE_CHECKING, plain_host, show_address
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterator
     from typing import Any
+
+    from credentials import Credentials
 
 MAX_CLIENTS = 10000
 BACKLOG = 4096
@@ -64,11 +65,12 @@ class Listener(Places):
     def __init__(self, server: Server, options: argparse.Namespace) -> None:
         super().__init__(server, options.max_clients, options.idle_timeout)
         self.proxies = Gate(options.proxy_from, server.record) if options.proxy_from else None
-        self._context: ssl.SSLContext | None = None
+        self._credentials: Credentials | None = None
         if options.tls_cert:
-            from tls import server_context
+            from credentials import Credentials
 
-            self._context = server_context(options.tls_cert, options.tls_key, options.tls_ca)
+            self._credentials = Credentials(options, server.record, self.protocol)
+            server.renew = self._credentials.renew
         self._socket = open_listener(options)
         self.open(self._socket)
         server.announce("TCP", self._socket.getsockname())
@@ -86,19 +88,15 @@ class Listener(Places):
         connection = Connection(self, connected, name, host, self._new_lines())
         if self.is_full():
             self.record.line("[TCP Server] Turned away ", name, f": {self.max_clients} are connected", trouble=True)
-            reply = b"" if self._context else FULL % self.max_clients + b"\n"
+            reply = b"" if self._credentials else FULL % self.max_clients + b"\n"
             self.service.attend(connection, connection.turn_away, reply)
-        elif self.proxies or self._context:
+        elif self.proxies or self._credentials:
             connection.come_in()
         else:
             self.service.attend(connection, connection.begin)
 
     def _new_lines(self) -> Lines:
-        if self._context is None:
-            return Lines()
-        from tls import TlsLines
-
-        return TlsLines(self._context)
+        return self._credentials.new_lines() if self._credentials else Lines()
 
 
 class Connection(Entrance):

@@ -189,8 +189,9 @@ def load_certificate(context: ssl.SSLContext, certificate: str, key: str) -> Non
     try:
         context.load_cert_chain(certificate, key, refuse_passphrase)
     except (OSError, ValueError) as error:
-        files = f"{certificate} and {key}"
-        raise Failure(f"cannot use {files}: {in_words(error)}; give a certificate and its key, both PEM") from error
+        from certificates import failure_of
+
+        raise failure_of(certificate, key, in_words(error)) from error
 
 
 def in_words(error: Exception) -> str:
