@@ -111,6 +111,7 @@ class Service:
         self.received_bytes = 0
         """What was received and not answered yet, each message counted as MESSAGE_COST bytes more."""
         self._archive = archive
+        self._words: frozenset[bytes] = frozenset() if options.no_words else WORDS
         self._exit_from: str = options.exit_from
         self._shows: bool = not options.quiet
         self._received: list[Received] = []
@@ -206,7 +207,7 @@ class Service:
         for peer, messages, _ in received:
             if self._leaving.get(peer):
                 continue
-            if WORDS.isdisjoint(map(bytes.strip, messages)) and max(map(len, messages)) <= self.max_message:
+            if self._words.isdisjoint(map(bytes.strip, messages)) and max(map(len, messages)) <= self.max_message:
                 found.append((peer, messages, b""))
             else:
                 self.attend(peer, self._sort_out_one_by_one, peer, messages, found)
@@ -216,10 +217,10 @@ class Service:
         for message in messages:
             text = without_ending(message)
             word = text.strip() if len(text) < self.longest_line else b""  # a longer line goes on, and is no word
-            if word == TERMINATE:
+            if word in self._words and word == TERMINATE:
                 self._leaving[peer] = peer.ends_for_good
                 return
-            if word == EXIT:
+            if word in self._words:
                 is_obeyed = self._exit_from == "anyone" or (self._exit_from == "local" and peer.is_local())
                 reply = SHUTTING_DOWN if is_obeyed else NOT_OBEYED % peer.name.encode()
                 found.append((peer, [], reply + ending(message)))

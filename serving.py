@@ -45,6 +45,8 @@ def add_arguments(parser: Parser, most: int, longest: int) -> None:
     add("--reply", choices=replies, default="confirm", help="what to answer; relay: tell all others, too (confirm)")
     add("--save", metavar="FILE", help="keep messages in this SQLite file; confirm what is on disk")
     add("--max-message", metavar="BYTES", type=whole_number(1, most), default=longest, help=f"longest ({longest})")
+    no_words = "take no line for a command: 'terminate' and 'exit' are messages"
+    add("--no-words", action="store_true", help=no_words)
     add("--quiet", action="store_true", help="do not show each message")
 
 
