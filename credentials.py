@@ -29,9 +29,9 @@ class Credentials:
         self._record, self._start = record, f"[{protocol} Server] "
         self._load()
 
-    def new_lines(self) -> TlsLines:
-        """Return the server's end of another connection."""
-        return TlsLines(self._context)
+    def new_lines(self, ending: str) -> TlsLines:
+        """Return the server's end of another connection, on which this ends a message."""
+        return TlsLines(self._context, None, ending)
 
     def renew(self) -> None:
         """Load the files again, for connections from now on; if they are no good, say so and go on with the old."""

@@ -40,6 +40,12 @@ the system and asked for anew each time, which costs more than all the rest.
 """
 MESSAGE_COST = 64
 """Bytes that each message counts for in that, besides its own."""
+ESCAPES = {
+    "lf": [(b"\n", rb"\n")],
+    "cr": [(b"\n", rb"\n"), (b"\r", rb"\r")],
+    "nul": [(b"\n", rb"\n"), (b"\0", rb"\x00")],
+}
+"""What others in a room get in place of what would end a line there."""
 
 
 class Peer:
@@ -112,6 +118,7 @@ class Service:
         """What was received and not answered yet, each message counted as MESSAGE_COST bytes more."""
         self._archive = archive
         self._words: frozenset[bytes] = frozenset() if options.no_words else WORDS
+        self._escapes = ESCAPES[getattr(options, "ending", "lf")]
         self._exit_from: str = options.exit_from
         self._shows: bool = not options.quiet
         self._received: list[Received] = []
@@ -253,7 +260,7 @@ class Service:
 
     def _relay(self, said: list[tuple[Peer, list[bytes]]]) -> None:
         blocks = [
-            (peer, [peer.name.encode() + b": " + as_line(without_ending(message)) for message in messages])
+            (peer, [peer.name.encode() + b": " + self._as_line(without_ending(message)) for message in messages])
             for peer, messages in said
         ]
         speakers = {peer for peer, _ in said}
@@ -274,7 +281,8 @@ class Service:
         for transport in self.transports:
             transport.stop()
 
-
-def as_line(text: bytes) -> bytes:
-    """Return text with its line feeds escaped: a datagram may hold some, and forge what others seem to have said."""
-    return text.replace(b"\n", rb"\n")
+    def _as_line(self, text: bytes) -> bytes:
+        """Return text with whatever ends a message escaped, with which a datagram could forge what others say."""
+        for mark, escaped in self._escapes:
+            text = text.replace(mark, escaped)
+        return text

@@ -14,7 +14,7 @@ import time
 from channel import Broken, Channel, add_arguments
 from common import Failure, Parser, check_tls_options, reason, run, whole_number
 from ledger import Ledger
-from lines import RECEIVE_SIZE, Lines
+from lines import ENDINGS, RECEIVE_SIZE, Lines
 from loop import Loop
 from session import Session
 from sockets import send_at_once
@@ -40,7 +40,8 @@ class TcpChannel(Channel):
         """Take whom to connect to, and how. Raises Failure."""
         super().__init__(loop, options.host, options.port, Ledger(), 0, options.reconnect)
         self._timeout = options.timeout
-        self._lines = Lines()
+        self._ending = options.ending
+        self._lines = Lines(self._ending)
         self.unsent = bytearray()
         self._longest_line = LONGEST_EXTRA
         self._context: ssl.SSLContext | None = None
@@ -73,7 +74,7 @@ class TcpChannel(Channel):
             raise Broken("; ".join(problems))
         self.peer = show_address(address)
         send_at_once(self.socket)
-        self._lines = Lines()
+        self._lines = Lines(self._ending)
         if self._context:
             self._shake_hands(self._context)
         self.socket.setblocking(False)
@@ -84,7 +85,7 @@ class TcpChannel(Channel):
 
         deadline, data = time.monotonic() + self._timeout, None
         try:
-            self._lines = lines = TlsLines(context, self.host)
+            self._lines = lines = TlsLines(context, self.host, self._ending)
             while not lines.greet(data):
                 self.socket.sendall(lines.outgoing())
                 self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -178,6 +179,7 @@ def main() -> int:
     add_arguments(parser)
     add = parser.add_argument_group("TCP").add_argument
     add("--udp-port", metavar="PORT", type=whole_number(1, 65535), help="send each over TCP or UDP, chosen at random")
+    add("--ending", choices=ENDINGS, default="lf", help="what ends a message (lf)")
     add("--reconnect", action="store_true", help="wait for the server; come back when it breaks off")
     add = parser.add_argument_group("TLS").add_argument
     add("--tls", action="store_true", help="speak TLS, and verify who the server is")

@@ -71,6 +71,7 @@ class Listener(Places):
 
             self._credentials = Credentials(options, server.record, self.protocol)
             server.renew = self._credentials.renew
+        self._ending = options.ending
         self._socket = open_listener(options)
         self.open(self._socket)
         server.announce("TCP", self._socket.getsockname())
@@ -96,7 +97,7 @@ class Listener(Places):
             self.service.attend(connection, connection.begin)
 
     def _new_lines(self) -> Lines:
-        return self._credentials.new_lines() if self._credentials else Lines()
+        return self._credentials.new_lines(self._ending) if self._credentials else Lines(self._ending)
 
 
 class Connection(Entrance):
@@ -259,6 +260,7 @@ def main() -> int:
     add_arguments(parser, most=1 << 30, longest=65536)
     add, most = parser.add_argument_group("TCP").add_argument, MAX_CLIENTS
     add("--udp-port", metavar="PORT", type=whole_number(0, 65535), help="serve UDP on this port, too")
+    add("--ending", choices=("lf", "cr", "nul"), default="lf", help="what ends a message (lf, or CR and LF)")
     add("--max-clients", metavar="N", type=whole_number(1), default=most, help=f"connections at once ({most})")
     add("--idle-timeout", metavar="SECONDS", type=seconds, default=0.0, help="disconnect who says nothing for so long")
     add("--proxy-from", metavar="NETWORK", type=network, action="append", help="take clients from proxies in it alone")

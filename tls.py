@@ -51,9 +51,9 @@ class TlsLines(Lines):
     __slots__ = ("_awaits_hello", "_error", "_incoming", "_outgoing", "_tls", "_unencrypted", "ended")
     is_secure = True
 
-    def __init__(self, context: ssl.SSLContext, server_name: str | None = None) -> None:
+    def __init__(self, context: ssl.SSLContext, server_name: str | None = None, ending: str = "lf") -> None:
         """Begin a server's end of a connection; a client's, if it knows the name of the server."""
-        super().__init__()
+        super().__init__(ending)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._awaits_hello = server_name is None
         self._tls = context.wrap_bio(self._incoming, self._outgoing, self._awaits_hello, server_name)
