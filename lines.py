@@ -5,6 +5,7 @@ from __future__ import annotations
 from text import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Union
 
     Split = tuple[list[bytes], Union[bytes, bytearray]]
@@ -58,25 +59,26 @@ ENDINGS = {
 class Lines:
     """A stream on which every message is a line. What its socket brings goes in, and what that is to send comes out."""
 
-    __slots__ = ("_split", "_tail", "unfinished")
+    __slots__ = ("_tail", "split", "unfinished")
     is_secure = False
     """Whether this is TlsLines, which may have something of its own to send, and an end of its own."""
 
     def __init__(self, ending: str = "lf") -> None:
         """Take what ends a line, one of ENDINGS."""
-        self._split, self._tail = ENDINGS[ending]
+        self.split: Callable[[bytes | bytearray, bytes], Split]
+        self.split, self._tail = ENDINGS[ending]
         self.unfinished: bytes | bytearray = b""
         """The start of a line whose end has not come yet."""
 
     def take(self, data: bytes) -> list[bytes]:
         """Take what came; return the lines that are finished with it, without what ends them."""
-        lines, self.unfinished = self._split(self.unfinished, data)
+        lines, self.unfinished = self.split(self.unfinished, data)
         return lines
 
     def cut(self) -> list[bytes]:
         """Return the unfinished line, if there is one, as if it had ended here."""
         rest, self.unfinished = bytes(self.unfinished), b""
-        return [line for line in self._split(rest, self._tail[-1:])[0] if line]
+        return [line for line in self.split(rest, self._tail[-1:])[0] if line]
 
     def end(self) -> list[bytes]:
         """Note that the socket brings nothing more; return what is left: one line, or none."""

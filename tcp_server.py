@@ -19,6 +19,7 @@ from places import Places
 from service import Transport
 from serving import Server, add_arguments, find_own, listen_failure, network, prepare, serve
 from sockets import keep_alive, reuse_address, send_at_once
+from telnet import Opening
 from text import TYPE_CHECKING, plain_host, show_address
 
 if TYPE_CHECKING:
@@ -97,7 +98,11 @@ class Listener(Places):
             self.service.attend(connection, connection.begin)
 
     def _new_lines(self) -> Lines:
-        return self._credentials.new_lines(self._ending) if self._credentials else Lines(self._ending)
+        """Return a stream for a connection, at whose start telnet programs may negotiate where LF ends a line."""
+        lines = self._credentials.new_lines(self._ending) if self._credentials else Lines(self._ending)
+        if self._ending == "lf":
+            lines.split = Opening(lines)
+        return lines
 
 
 class Connection(Entrance):
