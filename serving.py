@@ -83,6 +83,7 @@ def listen_failure(address: Address, error: OSError) -> Failure:
     cures = {
         errno.EADDRINUSE: f"port {port} is in use; stop the program that has it, or choose another port (0: any)",
         errno.EACCES: f"port {port} needs more rights; choose one of 1024 or above",
+        errno.EINVAL: f"{address[0]} is not enough; name the interface, too, as in fe80::1%eth0",
         errno.EADDRNOTAVAIL: "this machine has no such address; --host takes one of its own, 0.0.0.0 or ::",
     }
     return Failure(f"cannot listen on {show_address(address)}: {cures.get(error.errno or 0, reason(error))}")
@@ -93,10 +94,10 @@ def is_own_address(host: str) -> bool:
     address = ipaddress.ip_address(host.partition("%")[0])
     if address.is_loopback:
         return True
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        family, there = resolve(host, 9, socket.SOCK_DGRAM)[0]  # which knows interfaces by their names
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((host, 9))  # which sends nothing
+            probe.connect(there)  # which sends nothing
             return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0]) == address
     except OSError:
         return False

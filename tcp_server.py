@@ -20,7 +20,7 @@ from service import Transport
 from serving import Server, add_arguments, find_own, listen_failure, network, prepare, serve
 from sockets import keep_alive, reuse_address, send_at_once
 from telnet import Opening
-from text import TYPE_CHECKING, plain_host, show_address
+from text import TYPE_CHECKING, show_address, shown_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,8 @@ class Listener(Places):
     def accept(self) -> None:
         """Take one who waits: serve it, have it pass the entrance first, or turn it away. Raises OSError."""
         connected, address = self._socket.accept()
-        name, host = show_address(address), plain_host(address[0])
+        name = show_address(address)
+        host = shown_host(name)
         if not (self.proxies or self.service.gate).check(host):
             connected.close()
             return

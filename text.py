@@ -95,6 +95,18 @@ def plain_host(host: str) -> str:
 
 
 def show_address(address: Address) -> str:
-    """Return an address as people write it: `127.0.0.1:9000` or `[::1]:9000`."""
+    """Return an address as people write it: `127.0.0.1:9000`, `[::1]:9000` or `[fe80::1%eth0]:9000`."""
     host = plain_host(address[0])
-    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+    if ":" not in host:
+        return f"{host}:{address[1]}"
+    if len(address) > 3 and address[3] and "%" not in host:  # of use only with the interface that leads there
+        try:
+            host += f"%{socket.if_indextoname(address[3])}"
+        except OSError:  # it is gone
+            host += f"%{address[3]}"
+    return f"[{host}]:{address[1]}"
+
+
+def shown_host(shown: str) -> str:
+    """Return the host of an address that show_address() has written."""
+    return shown.rpartition(":")[0].strip("[]")

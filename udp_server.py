@@ -41,7 +41,7 @@ PRIVILEGED_PORTS = 1024
 """Services such as echo (port 7) answer from ports below, and could be made to answer for ever (CVE-2024-2169)."""
 MAX_REPEATS = 1000
 """Equal datagrams from one peer within a second that are echoed before one is dropped, which ends a circle."""
-RELAYED_TWICE = rb"((\d+\.\d+\.\d+\.\d+|\[[\w:.%]+\]):\d+: ){2}"
+RELAYED_TWICE = rb"((\d+\.\d+\.\d+\.\d+|\[[^\s\]]+\]):\d+: ){2}"
 """How a line begins that two servers have relayed: with the address of one server and that of the first speaker."""
 IP_PKTINFO: int | None = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "linux" else None)  # since Python 3.10
 
