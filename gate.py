@@ -1,7 +1,8 @@
-"""Servers: who may come in, by address (`--allow`, `--proxy-from`)."""
+"""Servers: who may come in, by address (`--allow`, `--proxy-from`), and how many of one (`--max-per-address`)."""
 
 from __future__ import annotations
 
+import collections
 import ipaddress
 
 from text import TYPE_CHECKING
@@ -31,3 +32,29 @@ class Gate:
             return True
         self._record.repeatable("Refused", host, f"[Server] Refused {host}: it is in no network that may come in")
         return False
+
+
+class Crowd:
+    """How many connections each address has."""
+
+    def __init__(self, most: int) -> None:
+        """Take how many one may have."""
+        self.most = most
+        self._hosts: dict[object, str] = {}
+        self._counts: collections.Counter[str] = collections.Counter()
+
+    def enter(self, connection: object, host: str) -> bool:
+        """Count a connection for a host, unless that has as many as it may; tell whether it was counted."""
+        has_room = self._counts[host] < self.most
+        if has_room:
+            self._counts[host] += 1
+            self._hosts[connection] = host
+        return has_room
+
+    def leave(self, connection: object) -> None:
+        """Count a connection no longer, if it was counted."""
+        host = self._hosts.pop(connection, None)
+        if host is not None:
+            self._counts[host] -= 1
+            if not self._counts[host]:
+                del self._counts[host]

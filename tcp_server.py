@@ -12,7 +12,7 @@ import socket
 
 from common import FULL, Parser, check_tls_options, run, seconds, whole_number
 from entrance import Entrance
-from gate import Gate
+from gate import Crowd, Gate
 from lines import RECEIVE_SIZE, Lines
 from loop import WRITE
 from places import Places
@@ -72,6 +72,7 @@ class Listener(Places):
 
             self._credentials = Credentials(options, server.record, self.protocol)
             server.renew = self._credentials.renew
+        self.crowd = Crowd(options.max_per_address) if options.max_per_address else None
         self._ending = options.ending
         self._socket = open_listener(options)
         self.open(self._socket)
@@ -91,12 +92,11 @@ class Listener(Places):
         connection = Connection(self, connected, name, host, self._new_lines())
         if self.is_full():
             self.record.line("[TCP Server] Turned away ", name, f": {self.max_clients} are connected", trouble=True)
-            reply = b"" if self._credentials else FULL % self.max_clients + b"\n"
-            self.service.attend(connection, connection.turn_away, reply)
-        elif self.proxies or self._credentials:
+            self.service.attend(connection, connection.turn_away, FULL % self.max_clients)
+        elif self.proxies:
             connection.come_in()
-        else:
-            self.service.attend(connection, connection.begin)
+        elif connection.enter_crowd(host):
+            self.service.attend(connection, connection.come_in if self._credentials else connection.begin)
 
     def _new_lines(self) -> Lines:
         """Return a stream for a connection, at whose start telnet programs may negotiate where LF ends a line."""
@@ -175,8 +175,9 @@ class Connection(Entrance):
             self.loop.watch(self.socket.fileno(), self.handshake if self in self.places.entering else self.read)
 
     def turn_away(self, reply: bytes) -> None:
-        """Send this reply alone, and end."""
-        self.send_bytes(reply)
+        """Send this reply alone, but for TLS, where it would take a handshake; and end."""
+        if not self.lines.is_secure:
+            self.send([reply])
         self.end()
 
     def end(self) -> None:
@@ -268,6 +269,7 @@ def main() -> int:
     add("--udp-port", metavar="PORT", type=whole_number(0, 65535), help="serve UDP on this port, too")
     add("--ending", choices=("lf", "cr", "nul"), default="lf", help="what ends a message (lf, or CR and LF)")
     add("--max-clients", metavar="N", type=whole_number(1), default=most, help=f"connections at once ({most})")
+    add("--max-per-address", metavar="N", type=whole_number(1), help="connections at once from one address")
     add("--idle-timeout", metavar="SECONDS", type=seconds, default=0.0, help="disconnect who says nothing for so long")
     add("--proxy-from", metavar="NETWORK", type=network, action="append", help="take clients from proxies in it alone")
     add = parser.add_argument_group("TLS").add_argument
