@@ -106,6 +106,5 @@ class Entrance(Guest):
             return
         self.send_bytes(self.lines.outgoing())
         if is_done:
-            subject = self.lines.subject()
-            self.rename(self.name + (f" ({subject})" if subject else ""), self.places.record)
+            self.rename(self.where, self.places.record, self.lines.subject())
             self.begin(b"")

@@ -56,6 +56,14 @@ ENDINGS = {
 """What ends a message (`--ending`): how to find it in what comes, and how it is sent."""
 
 
+def as_line(text: bytes, ending: str) -> bytes:
+    """Return text with all escaped that ends a line: a datagram may hold some, and forge what others seem to say."""
+    text = text.replace(b"\n", rb"\n")
+    if ending == "cr":
+        return text.replace(b"\r", rb"\r")
+    return text.replace(b"\0", rb"\x00") if ending == "nul" else text
+
+
 class Lines:
     """A stream on which every message is a line. What its socket brings goes in, and what that is to send comes out."""
 

@@ -21,12 +21,13 @@ from common import (
     reason,
 )
 from gate import Gate
+from lines import as_line
 from text import TYPE_CHECKING, ending, visible, without_ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from archive import Archive
+    from archive import Archive, Row
     from record import Record
 
     Received = tuple["Peer", list[bytes], bytes]
@@ -40,12 +41,6 @@ the system and asked for anew each time, which costs more than all the rest.
 """
 MESSAGE_COST = 64
 """Bytes that each message counts for in that, besides its own."""
-ESCAPES = {
-    "lf": [(b"\n", rb"\n")],
-    "cr": [(b"\n", rb"\n"), (b"\r", rb"\r")],
-    "nul": [(b"\n", rb"\n"), (b"\0", rb"\x00")],
-}
-"""What others in a room get in place of what would end a line there."""
 
 
 class Peer:
@@ -57,7 +52,7 @@ class Peer:
     whether the peer is on the server's own machine.
     """
 
-    __slots__ = ("heading", "name")
+    __slots__ = ("heading", "name", "subject", "where")
     protocol = "?"
     is_answered = True
     """Whether anything is sent to it, and what it says to others."""
@@ -70,10 +65,11 @@ class Peer:
         close: Callable[[str], None]
         is_local: Callable[[], bool]
 
-    def rename(self, name: str, record: Record) -> None:
-        """Be shown under a name from now on."""
-        self.name = name
-        self.heading = record.heading(f"[{self.protocol} Server] Received from ", name) + b": "
+    def rename(self, where: str, record: Record, subject: str = "") -> None:
+        """Be known by an address, and by the subject of a certificate, from now on; the name that is shown has both."""
+        self.where, self.subject = where, subject
+        self.name = f"{where} ({subject})" if subject else where
+        self.heading = record.heading(f"[{self.protocol} Server] Received from ", self.name) + b": "
 
 
 class Transport:
@@ -118,12 +114,12 @@ class Service:
         """What was received and not answered yet, each message counted as MESSAGE_COST bytes more."""
         self._archive = archive
         self._words: frozenset[bytes] = frozenset() if options.no_words else WORDS
-        self._escapes = ESCAPES[getattr(options, "ending", "lf")]
+        self._ending: str = getattr(options, "ending", "lf")
         self._exit_from: str = options.exit_from
         self._shows: bool = not options.quiet
         self._received: list[Received] = []
         self._texts: list[bytes] = []
-        self._typed: list[tuple[str, str, str, bytes]] = []
+        self._typed: list[Row] = []
         self._leaving: dict[Peer, bool] = {}
         self._told_to_stop: set[Peer] = set()
 
@@ -142,8 +138,11 @@ class Service:
         """Take a line that the person at the server typed."""
         if line.strip() == EXIT:
             self.ask_to_stop("[Server] Shutdown command typed.")
+        elif self.stage is Stage.SERVING and line.startswith(b"@"):
+            name, _, text = line[1:].partition(b" ")
+            self._tell_one(visible(name), text)
         elif self.stage is Stage.SERVING:
-            self._typed.append((self.transports[0].protocol.lower(), "sent", "*", line))
+            self._typed.append((self.transports[0].protocol.lower(), "sent", "*", None, line))
             if not any(list(transport.peers()) for transport in self.transports):
                 self.record.line("[Server] Nobody is there to read that.")
             self._tell_all([line])
@@ -244,7 +243,7 @@ class Service:
         if self._archive is None:
             return True
         for peer, messages, _ in received:
-            start = (peer.protocol.lower(), "received", peer.name)
+            start = (peer.protocol.lower(), "received", peer.where, peer.subject or None)
             rows += [(*start, without_ending(message)) for message in messages]
         return not rows or self._archive.save(rows)
 
@@ -260,7 +259,10 @@ class Service:
 
     def _relay(self, said: list[tuple[Peer, list[bytes]]]) -> None:
         blocks = [
-            (peer, [peer.name.encode() + b": " + self._as_line(without_ending(message)) for message in messages])
+            (
+                peer,
+                [peer.name.encode() + b": " + as_line(without_ending(message), self._ending) for message in messages],
+            )
             for peer, messages in said
         ]
         speakers = {peer for peer, _ in said}
@@ -268,6 +270,15 @@ class Service:
             self._tell_all([line for _, lines in blocks for line in lines], speakers)
         for peer in speakers if len(speakers) > 1 else ():
             self.attend(peer, peer.tell, [line for speaker, lines in blocks if speaker is not peer for line in lines])
+
+    def _tell_one(self, name: str, line: bytes) -> None:
+        found = [peer for transport in self.transports for peer in transport.peers() if peer.where == name]
+        if not found:
+            self.record.line(f"[Server] Nobody here has the address {name}. Nothing was sent.")
+        for peer in found[:1]:
+            self._typed.append((peer.protocol.lower(), "sent", peer.where, peer.subject or None, line))
+            self.record.line("[Server] To ", peer.name, f": {visible(line)}")
+            self.attend(peer, peer.tell, [line])
 
     def _tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
         for transport in self.transports:
@@ -280,9 +291,3 @@ class Service:
         self._tell_all([SHUTTING_DOWN], self._told_to_stop)
         for transport in self.transports:
             transport.stop()
-
-    def _as_line(self, text: bytes) -> bytes:
-        """Return text with whatever ends a message escaped, with which a datagram could forge what others say."""
-        for mark, escaped in self._escapes:
-            text = text.replace(mark, escaped)
-        return text

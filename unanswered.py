@@ -17,7 +17,7 @@ class Unanswered(Peer):
 
     def __init__(self, peer: Peer, record: Record) -> None:
         self.protocol, self.end, self.is_local = peer.protocol, peer.end, peer.is_local
-        self.rename(peer.name, record)
+        self.rename(peer.where, record, peer.subject)
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
         """Send nothing."""
