@@ -62,8 +62,8 @@ class UdpChannel(Channel):
                     raise Broken(f"cannot send to {self.peer}: {reason(error)}") from error
 
     def send(self, messages: list[bytes]) -> None:
-        """Send messages, a datagram each."""
-        self.unsent.extend(messages)
+        """Send messages, a datagram each; an empty one as a line feed, since an empty datagram is no message."""
+        self.unsent.extend([message or b"\n" for message in messages])
         self.flush()
 
     def flush(self) -> None:

@@ -100,12 +100,15 @@ class Endpoint(Transport):
             if peer is None:
                 continue
             peer.heard_at = now
+            if not data:
+                continue  # a sign of life
             peer.tail = data[-2:]
             speaker: Peer = peer
             if self._may_circle or peer.suspicion or data.startswith(OWN_REPLIES):
                 why = self._why_unanswered(peer, data)
                 if why:
-                    speaker = self._without_answer(peer, why)
+                    peers.pop(key, None)  # and it is told nothing more
+                    speaker = Unanswered(peer, why, service)
             deliver(speaker, [data])
             if service.received_bytes > service.pass_bytes:
                 return
@@ -156,7 +159,7 @@ class Endpoint(Transport):
     def peers(self) -> Iterable[UdpPeer]:
         """Return who was heard from lately."""
         since = self.loop.now - PEER_TIME
-        return [peer for peer in self._peers.values() if peer.heard_at >= since]
+        return [peer for peer in self._peers.values() if peer.heard_at >= since and not peer.suspicion]
 
     def what_fits(self, datagrams: list[bytes]) -> list[bytes]:
         """Return what each peer may be told in a pass, without what is too long to be sent; count the rest."""
@@ -207,13 +210,6 @@ class Endpoint(Transport):
                 del self._repeats[which]
                 return f"the same more than {MAX_REPEATS} times within a second"
         return peer.suspicion
-
-    def _without_answer(self, peer: UdpPeer, why: str) -> Peer:
-        """Return a peer who gets no answer, and is told nothing more; show why, where an answer was to be expected."""
-        self._peers.pop(peer.key, None)
-        if self.service.reply != "none":
-            self.record.repeatable("Not answered", peer.name, f"[UDP Server] Not answered: {peer.name}, {why}")
-        return Unanswered(peer, self.record)
 
 
 class UdpPeer(Peer):

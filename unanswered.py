@@ -6,7 +6,7 @@ from service import Peer
 from text import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from record import Record
+    from service import Service
 
 
 class Unanswered(Peer):
@@ -15,9 +15,13 @@ class Unanswered(Peer):
     __slots__ = ("end", "is_local", "protocol")
     is_answered = False
 
-    def __init__(self, peer: Peer, record: Record) -> None:
+    def __init__(self, peer: Peer, why: str, service: Service) -> None:
+        """Stand for a peer; show why, where an answer was to be expected."""
         self.protocol, self.end, self.is_local = peer.protocol, peer.end, peer.is_local
-        self.rename(peer.where, record, peer.subject)
+        self.rename(peer.where, service.record, peer.subject)
+        if service.reply != "none":
+            event = f"[{self.protocol} Server] Not answered: {self.name}, {why}"
+            service.record.repeatable("Not answered", self.name, event)
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
         """Send nothing."""
