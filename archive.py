@@ -8,13 +8,23 @@ import time
 
 from common import Failure, reason
 from record import Record, complain
+from text import TYPE_CHECKING
 
 try:
     import sqlite3
 except ImportError as error:  # a Python built without it
     raise Failure("cannot save messages: this Python has no sqlite3; use another, or leave out --save") from error
 
-SCHEMA = "messages(id INTEGER PRIMARY KEY, at TEXT, protocol TEXT, direction TEXT, peer TEXT, text)"
+SCHEMA = "messages(id INTEGER PRIMARY KEY, at TEXT, protocol TEXT, direction TEXT, peer TEXT, text, subject TEXT)"
+TABLE = f"CREATE TABLE {SCHEMA}"
+OLD_TABLE = TABLE.replace(", subject TEXT", "")
+"""That of version 1.0. SQLite appends a column to it so that it is the same as the other."""
+if TYPE_CHECKING:
+    from typing import Optional
+
+    Row = tuple[str, str, str, Optional[str], bytes]
+    """Protocol, direction, peer, the subject of its certificate, and text."""
+
 PATIENCE, IMPATIENCE = 500, 50
 """Milliseconds that all wait while another program writes to the file; and after a failure, until it is over."""
 
@@ -28,6 +38,8 @@ class Archive:
         self._path = os.path.realpath(path)  # SQLite puts its log there; it takes :memory: for something else
         self._log_path = f"{self._path}-wal"
         self._failing = False
+        self._unsaved = 0
+        """Messages that could not be saved since it last went well."""
         self._database: sqlite3.Connection | None = None
         self._files: list[tuple[int, int] | None] = []
         try:
@@ -35,8 +47,8 @@ class Archive:
         except (OSError, sqlite3.Error) as error:
             raise Failure(f"cannot save messages in {path}: {reason(error)}; name another file") from error
 
-    def save(self, rows: list[tuple[str, str, str, bytes]]) -> bool:
-        """Store rows of protocol, direction, peer and text; tell whether they are on disk. Report the first failure."""
+    def save(self, rows: list[Row]) -> bool:
+        """Store rows; tell whether they are on disk. Report the first failure."""
         now = time.time()
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
         patience = IMPATIENCE if self._failing else PATIENCE
@@ -44,20 +56,25 @@ class Archive:
             with self._open(patience) as database:  # which commits at the end, or rolls back
                 database.execute(f"PRAGMA busy_timeout = {patience}")
                 database.executemany(
-                    "INSERT INTO messages(at, protocol, direction, peer, text) VALUES(?, ?, ?, ?, ?)",
-                    [(at, protocol, direction, peer, text_or_blob(text)) for protocol, direction, peer, text in rows],
+                    "INSERT INTO messages(at, protocol, direction, peer, subject, text) VALUES(?, ?, ?, ?, ?, ?)",
+                    [(at, *who, text_or_blob(text)) for *who, text in rows],
                 )
         except (OSError, sqlite3.Error) as error:
             problem = f"save messages in {self._path}: {reason(error)}; their senders are told"
             if not (self._failing or complain(f"cannot {problem}")):
                 self._record.line(f"[Server] Cannot {problem}", trouble=True)
             self._failing = True
+            self._unsaved += len(rows)
             return False
-        self._failing = False
+        if self._failing:
+            self._record.line(f"[Server] Messages are saved again; {self._unsaved} were not.")
+        self._failing, self._unsaved = False, 0
         return True
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; show how many messages could not be saved in the end."""
+        if self._unsaved:
+            self._record.line(f"[Server] {self._unsaved} messages were not saved.", trouble=True)
         if self._database:
             with contextlib.suppress(OSError, sqlite3.Error):  # what is saved stays in the log
                 self._leave(self._database)
@@ -77,12 +94,11 @@ class Archive:
         file = identify(self._path)
         database = sqlite3.connect(self._path, timeout=patience / 1000, isolation_level="IMMEDIATE")
         try:
-            schema = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
-            if schema and ("messages", f"CREATE TABLE {SCHEMA}") not in schema:
-                raise sqlite3.DatabaseError("it is a database of something else")
+            table = check_schema(database)
             enter_wal_mode(database)
             database.execute("PRAGMA synchronous = FULL")
-            database.execute(f"CREATE TABLE IF NOT EXISTS {SCHEMA}")
+            if table != TABLE:
+                make_table(database)
         except BaseException:
             database.close()
             raise
@@ -113,6 +129,24 @@ def identify(path: str) -> tuple[int, int] | None:
         info = os.stat(path)
         return info.st_dev, info.st_ino
     return None
+
+
+def check_schema(database: sqlite3.Connection) -> str:
+    """Return how the table of messages was made, "" if there is none yet. Raises sqlite3.Error for another database."""
+    tables = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall())
+    table: str = tables.get("messages", "")
+    if tables and table not in (OLD_TABLE, TABLE):
+        raise sqlite3.DatabaseError("it is a database of something else")
+    return table
+
+
+def make_table(database: sqlite3.Connection) -> None:
+    """Make the table of messages, or add the column that one of before lacks."""
+    with database:
+        database.execute("BEGIN IMMEDIATE")  # another server may do the same at once
+        table = check_schema(database)
+        if table != TABLE:
+            database.execute("ALTER TABLE messages ADD COLUMN subject TEXT" if table else TABLE)
 
 
 def enter_wal_mode(database: sqlite3.Connection) -> None:

@@ -30,9 +30,10 @@ CONFIRMATION = b"Message received: "
 SHUTTING_DOWN = b"Server shutting down..."
 TOO_LONG = b"Error: message longer than %d bytes"
 FULL = b"Error: the server is full (%d clients)"
+TOO_MANY = b"Error: too many connections from %s"
 NOT_OBEYED = b"Error: 'exit' is not obeyed from %s"
 NOT_SAVED = b"Error: the message could not be saved"
-REFUSALS = tuple(reply.partition(b"%")[0] for reply in (TOO_LONG, FULL, NOT_OBEYED, NOT_SAVED))
+REFUSALS = tuple(reply.partition(b"%")[0] for reply in (TOO_LONG, FULL, TOO_MANY, NOT_OBEYED, NOT_SAVED))
 """How a server begins to say that it does not do what it was asked."""
 OWN_REPLIES = (CONFIRMATION, SHUTTING_DOWN, *REFUSALS)
 """How whatever a server says of itself begins."""

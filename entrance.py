@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
+from common import TOO_MANY
 from lines import RECEIVE_SIZE
 from places import Guest
 from serving import is_own_address
@@ -27,6 +28,7 @@ class Entrance(Guest):
         receive: Callable[[int], bytes]
         begin: Callable[[bytes], None]
         send_bytes: Callable[[bytes], None]
+        turn_away: Callable[[bytes], None]
 
     def come_in(self) -> None:
         """Wait for what has to come first."""
@@ -49,11 +51,8 @@ class Entrance(Guest):
             length, address = parsed
             if not self._is_admitted(address):
                 self.close("it may not come in")
-            elif self.lines.is_secure:
-                self.loop.watch(self.socket.fileno(), self.handshake)
-                self._greet(self._header[length:])
-            else:
-                self.begin(self._header[length:])
+            elif not address or self.enter_crowd(address[0]):
+                self._go_on(self._header[length:])
         elif not data:
             self.close("it closed before its PROXY header was whole")
 
@@ -64,6 +63,23 @@ class Entrance(Guest):
             self._greet(data)
         else:
             self.close("it broke off the TLS handshake")
+
+    def enter_crowd(self, host: str) -> bool:
+        """Be counted for a host; tell whether that was possible, or turn this connection away."""
+        crowd = self.places.crowd
+        if crowd is None or crowd.enter(self, host):
+            return True
+        event = f"[{self.protocol} Server] Turned away {self.name}: {crowd.most} from its address are connected"
+        self.places.record.repeatable("Turned away", host, event)
+        self.turn_away(TOO_MANY % host.encode())
+        return False
+
+    def _go_on(self, data: bytes) -> None:
+        if self.lines.is_secure:
+            self.loop.watch(self.socket.fileno(), self.handshake)
+            self._greet(data)
+        else:
+            self.begin(data)
 
     def _is_admitted(self, address: Address | None) -> bool:
         """Take the address that a proxy tells of its client; tell whether that may come in."""
@@ -90,6 +106,5 @@ class Entrance(Guest):
             return
         self.send_bytes(self.lines.outgoing())
         if is_done:
-            subject = self.lines.subject()
-            self.rename(self.name + (f" ({subject})" if subject else ""), self.places.record)
+            self.rename(self.where, self.places.record, self.lines.subject())
             self.begin(b"")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from service import Gate
+    from gate import Crowd, Gate
     from serving import Server
 
 try:
@@ -72,6 +72,8 @@ class Guest(Peer):
 class Places(Transport):
     """A listening socket's connections: before the entrance is passed, served, or on their way out."""
 
+    crowd: Crowd | None = None
+    """How many connections each address has, if there is a limit."""
     proxies: Gate | None = None
     """Which proxies there are to speak for clients; None: clients speak for themselves."""
     if TYPE_CHECKING:
@@ -133,6 +135,8 @@ class Places(Transport):
     def forget(self, connection: Guest, why: str) -> None:
         """Note that a connection is closed, and why."""
         self.move(connection, None)
+        if self.crowd:
+            self.crowd.leave(connection)
         self.service.show(connection, "Disconnected:", f" ({why})" if why else "")
         self._resume()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import enum
-import ipaddress
 
 from common import (
     CONFIRMATION,
@@ -21,16 +20,16 @@ from common import (
     WORDS,
     reason,
 )
+from gate import Gate
+from lines import as_line
 from text import TYPE_CHECKING, ending, visible, without_ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Union
 
-    from archive import Archive
+    from archive import Archive, Row
     from record import Record
 
-    Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
     Received = tuple["Peer", list[bytes], bytes]
     """Who said what; or, without messages, whom to send what reply in place of the usual."""
 
@@ -53,8 +52,10 @@ class Peer:
     whether the peer is on the server's own machine.
     """
 
-    __slots__ = ("heading", "name")
+    __slots__ = ("heading", "name", "subject", "where")
     protocol = "?"
+    is_answered = True
+    """Whether anything is sent to it, and what it says to others."""
     ends_for_good = False
     """Whether a message over the limit ends the conversation, and nothing counts that comes after its end."""
     if TYPE_CHECKING:
@@ -64,10 +65,11 @@ class Peer:
         close: Callable[[str], None]
         is_local: Callable[[], bool]
 
-    def rename(self, name: str, record: Record) -> None:
-        """Be shown under a name from now on."""
-        self.name = name
-        self.heading = record.heading(f"[{self.protocol} Server] Received from ", name) + b": "
+    def rename(self, where: str, record: Record, subject: str = "") -> None:
+        """Be known by an address, and by the subject of a certificate, from now on; the name that is shown has both."""
+        self.where, self.subject = where, subject
+        self.name = f"{where} ({subject})" if subject else where
+        self.heading = record.heading(f"[{self.protocol} Server] Received from ", self.name) + b": "
 
 
 class Transport:
@@ -85,25 +87,6 @@ class Transport:
         stop: Callable[[], None]
         is_stopped: Callable[[], bool]
         close: Callable[[], None]
-
-
-class Gate:
-    """Who may come in, by address. Whoever may not is shown, and then counted."""
-
-    def __init__(self, networks: list[Network] | None, record: Record) -> None:
-        """Admit who is in one of the networks; everybody if there are none."""
-        self._networks = networks
-        self._record = record
-
-    def check(self, host: str) -> bool:
-        """Tell whether a host, an IPv4 or IPv6 address, may come in; show one that may not."""
-        if not self._networks:
-            return True
-        address = ipaddress.ip_address(host.partition("%")[0])
-        if any(address in network for network in self._networks):
-            return True
-        self._record.repeatable("Refused", host, f"[Server] Refused {host}: it is in no network that may come in")
-        return False
 
 
 class Stage(enum.Enum):
@@ -130,11 +113,13 @@ class Service:
         self.received_bytes = 0
         """What was received and not answered yet, each message counted as MESSAGE_COST bytes more."""
         self._archive = archive
+        self._words: frozenset[bytes] = frozenset() if options.no_words else WORDS
+        self._ending: str = getattr(options, "ending", "lf")
         self._exit_from: str = options.exit_from
         self._shows: bool = not options.quiet
         self._received: list[Received] = []
         self._texts: list[bytes] = []
-        self._typed: list[tuple[str, str, str, bytes]] = []
+        self._typed: list[Row] = []
         self._leaving: dict[Peer, bool] = {}
         self._told_to_stop: set[Peer] = set()
 
@@ -153,8 +138,11 @@ class Service:
         """Take a line that the person at the server typed."""
         if line.strip() == EXIT:
             self.ask_to_stop("[Server] Shutdown command typed.")
+        elif self.stage is Stage.SERVING and line.startswith(b"@"):
+            name, _, text = line[1:].partition(b" ")
+            self._tell_one(visible(name), text)
         elif self.stage is Stage.SERVING:
-            self._typed.append((self.transports[0].protocol.lower(), "sent", "*", line))
+            self._typed.append((self.transports[0].protocol.lower(), "sent", "*", None, line))
             if not any(list(transport.peers()) for transport in self.transports):
                 self.record.line("[Server] Nobody is there to read that.")
             self._tell_all([line])
@@ -175,7 +163,7 @@ class Service:
                     self._reply(peer, reply)
                     continue
                 if shows:
-                    self.record.messages(peer.heading, messages, is_harmless)
+                    self.record.messages(peer.heading if saved else self._unsaved(peer), messages, is_harmless)
                 if not saved:
                     peer.send([NOT_SAVED + ending(message) for message in messages])
                 elif echoes:
@@ -185,7 +173,7 @@ class Service:
             except Exception as error:
                 self.blame(peer, error)
         if self.reply == "relay" and saved:
-            self._relay([(peer, messages) for peer, messages, _ in received if messages])
+            self._relay([(peer, messages) for peer, messages, _ in received if messages and peer.is_answered])
         for peer in self._leaving:
             self.attend(peer, peer.end)
         self._leaving.clear()
@@ -225,7 +213,7 @@ class Service:
         for peer, messages, _ in received:
             if self._leaving.get(peer):
                 continue
-            if WORDS.isdisjoint(map(bytes.strip, messages)) and max(map(len, messages)) <= self.max_message:
+            if self._words.isdisjoint(map(bytes.strip, messages)) and max(map(len, messages)) <= self.max_message:
                 found.append((peer, messages, b""))
             else:
                 self.attend(peer, self._sort_out_one_by_one, peer, messages, found)
@@ -235,10 +223,10 @@ class Service:
         for message in messages:
             text = without_ending(message)
             word = text.strip() if len(text) < self.longest_line else b""  # a longer line goes on, and is no word
-            if word == TERMINATE:
+            if word in self._words and word == TERMINATE:
                 self._leaving[peer] = peer.ends_for_good
                 return
-            if word == EXIT:
+            if word in self._words:
                 is_obeyed = self._exit_from == "anyone" or (self._exit_from == "local" and peer.is_local())
                 reply = SHUTTING_DOWN if is_obeyed else NOT_OBEYED % peer.name.encode()
                 found.append((peer, [], reply + ending(message)))
@@ -255,20 +243,26 @@ class Service:
         if self._archive is None:
             return True
         for peer, messages, _ in received:
-            start = (peer.protocol.lower(), "received", peer.name)
+            start = (peer.protocol.lower(), "received", peer.where, peer.subject or None)
             rows += [(*start, without_ending(message)) for message in messages]
         return not rows or self._archive.save(rows)
+
+    def _unsaved(self, peer: Peer) -> bytes:
+        return self.record.heading(f"[{peer.protocol} Server] Not saved, from ", peer.name) + b": "
 
     def _reply(self, peer: Peer, reply: bytes) -> None:
         if reply.startswith(SHUTTING_DOWN):
             self.ask_to_stop(f"[{peer.protocol} Server] Shutdown command received from {peer.name}.", peer)
-        else:
+        elif peer.is_answered:
             self.show(peer, "Sent to", f": {visible(reply)}", trouble=True)
         peer.send([reply])
 
     def _relay(self, said: list[tuple[Peer, list[bytes]]]) -> None:
         blocks = [
-            (peer, [peer.name.encode() + b": " + as_line(without_ending(message)) for message in messages])
+            (
+                peer,
+                [peer.name.encode() + b": " + as_line(without_ending(message), self._ending) for message in messages],
+            )
             for peer, messages in said
         ]
         speakers = {peer for peer, _ in said}
@@ -276,6 +270,15 @@ class Service:
             self._tell_all([line for _, lines in blocks for line in lines], speakers)
         for peer in speakers if len(speakers) > 1 else ():
             self.attend(peer, peer.tell, [line for speaker, lines in blocks if speaker is not peer for line in lines])
+
+    def _tell_one(self, name: str, line: bytes) -> None:
+        found = [peer for transport in self.transports for peer in transport.peers() if peer.where == name]
+        if not found:
+            self.record.line(f"[Server] Nobody here has the address {name}. Nothing was sent.")
+        for peer in found[:1]:
+            self._typed.append((peer.protocol.lower(), "sent", peer.where, peer.subject or None, line))
+            self.record.line("[Server] To ", peer.name, f": {visible(line)}")
+            self.attend(peer, peer.tell, [line])
 
     def _tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
         for transport in self.transports:
@@ -288,8 +291,3 @@ class Service:
         self._tell_all([SHUTTING_DOWN], self._told_to_stop)
         for transport in self.transports:
             transport.stop()
-
-
-def as_line(text: bytes) -> bytes:
-    """Return text with its line feeds escaped: a datagram may hold some, and forge what others seem to have said."""
-    return text.replace(b"\n", rb"\n")

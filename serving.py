@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import signal
 import socket
+import sys
 import time
 
 from common import Failure, Parser, reason, whole_number
@@ -19,7 +20,8 @@ from text import TYPE_CHECKING, resolve, show_address
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from service import Network, Transport
+    from gate import Network
+    from service import Transport
     from text import Address
 
 TICK = 1.0
@@ -46,6 +48,8 @@ def add_arguments(parser: Parser, port: int, most: int, longest: int) -> None:
     add("--reply", choices=replies, default="confirm", help="what to answer; relay: tell all others, too (confirm)")
     add("--save", metavar="FILE", help="keep messages in this SQLite file; confirm what is on disk")
     add("--max-message", metavar="BYTES", type=whole_number(1, most), default=longest, help=f"longest ({longest})")
+    no_words = "take no line for a command: 'terminate' and 'exit' are messages"
+    add("--no-words", action="store_true", help=no_words)
     add("--quiet", action="store_true", help="do not show each message")
 
 
@@ -103,6 +107,7 @@ def listen_failure(address: Address, error: OSError) -> Failure:
     cures = {
         errno.EADDRINUSE: f"port {port} is in use; stop the program that has it, or choose another port (0: any)",
         errno.EACCES: f"port {port} needs more rights; choose one of 1024 or above",
+        errno.EINVAL: f"{address[0]} is not enough; name the interface, too, as in fe80::1%eth0",
         errno.EADDRNOTAVAIL: "this machine has no such address; --host takes one of its own, 0.0.0.0 or ::",
     }
     return Failure(f"cannot listen on {show_address(address)}: {cures.get(error.errno or 0, reason(error))}")
@@ -113,10 +118,10 @@ def is_own_address(host: str) -> bool:
     address = ipaddress.ip_address(host.partition("%")[0])
     if address.is_loopback:
         return True
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        family, there = resolve(host, 9, socket.SOCK_DGRAM)[0]  # which knows interfaces by their names
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((host, 9))  # which sends nothing
+            probe.connect(there)  # which sends nothing
             return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0]) == address
     except OSError:
         return False
@@ -137,6 +142,8 @@ class Server:
         self.service = Service(options, self.record, self.archive)
         self.loop = Loop()
         self.loop.catch_signals(("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"), self._take_signal)
+        self.renew: Callable[[], None] | None = None
+        """What SIGHUP calls, unless it comes from the terminal at which the server runs, and stops it."""
         self._is_guarded = bool(options.allow or getattr(options, "tls_ca", None))
         self._next_tick = time.monotonic() + TICK
 
@@ -215,7 +222,11 @@ class Server:
                 self.record.line("[Server] End of input. Serving goes on; Ctrl-C stops it.")
 
     def _take_signal(self, number: int, _: object) -> None:
-        self.service.ask_to_stop(f"[Server] {signal.Signals(number).name} received.")
+        name = signal.Signals(number).name
+        if name == "SIGHUP" and self.renew and not (sys.stdin and sys.stdin.isatty()):
+            self.renew()
+        else:
+            self.service.ask_to_stop(f"[Server] {name} received.")
 
 
 def serve(options: argparse.Namespace, open_transports: Callable[[Server], Iterable[Transport]]) -> int:

@@ -14,7 +14,7 @@ import time
 from channel import Broken, Channel, add_arguments, parse_arguments, reach
 from common import Failure, Parser, check_tls_options, reason, run, whole_number
 from ledger import Ledger
-from lines import RECEIVE_SIZE, Lines
+from lines import ENDINGS, RECEIVE_SIZE, Lines
 from loop import READ, WRITE, Loop
 from reaching import look_up, race
 from session import Session
@@ -48,7 +48,8 @@ class TcpChannel(Channel):
         """Take whom to connect to, and how. Raises Failure."""
         super().__init__(loop, options.host, options.port, Ledger(), 0, options.reconnect)
         self._timeout, self._family, self._source = options.timeout, options.family, options.source
-        self._lines = Lines()
+        self._ending = options.ending
+        self._lines = Lines(self._ending)
         self.unsent = bytearray()
         self._longest_line = LONGEST_EXTRA
         self._context: ssl.SSLContext | None = None
@@ -68,7 +69,7 @@ class TcpChannel(Channel):
         self.peer = show_address(address)
         keep_alive(self.socket)
         send_at_once(self.socket)
-        self._lines = Lines()
+        self._lines = Lines(self._ending)
         if self._context:
             yield from self._shake_hands(self._context, until)
 
@@ -94,7 +95,8 @@ class TcpChannel(Channel):
 
         data = None
         try:
-            self._lines = lines = TlsLines(context, self.host.partition("%")[0])  # certificates know no interfaces
+            server_name = self.host.partition("%")[0]  # certificates know no interfaces
+            self._lines = lines = TlsLines(context, server_name, self._ending)
             while not lines.greet(data):
                 self.flush(lines.outgoing())
                 yield {self.socket.fileno(): READ | (WRITE if self.unsent else 0)}, until
@@ -190,6 +192,7 @@ def main() -> int:
     add_arguments(parser, PORT)
     add = parser.add_argument_group("TCP").add_argument
     add("--udp-port", metavar="PORT", type=whole_number(1, 65535), help="send each over TCP or UDP, chosen at random")
+    add("--ending", choices=ENDINGS, default="lf", help="what ends a message (lf)")
     add("--reconnect", action="store_true", help="wait for the server; come back when it breaks off")
     add = parser.add_argument_group("TLS").add_argument
     add("--tls", action="store_true", help="speak TLS, and verify who the server is")

@@ -12,19 +12,21 @@ import socket
 
 from common import FULL, Parser, check_tls_options, run, seconds, whole_number
 from entrance import Entrance
+from gate import Crowd, Gate
 from lines import RECEIVE_SIZE, Lines
 from loop import WRITE
 from places import Places
-from service import Gate, Transport
+from service import Transport
 from serving import Server, add_arguments, network, open_all, prepare, serve
 from sockets import keep_alive, reuse_address, send_at_once
-from text import TYPE_CHECKING, plain_host, show_address
+from telnet import Opening
+from text import TYPE_CHECKING, show_address, shown_host
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterator
     from typing import Any
 
+    from credentials import Credentials
     from text import Address
 
 PORT = 65432
@@ -67,11 +69,14 @@ class Listener(Places):
     def __init__(self, server: Server, options: argparse.Namespace) -> None:
         super().__init__(server, options.max_clients, options.idle_timeout)
         self.proxies = Gate(options.proxy_from, server.record) if options.proxy_from else None
-        self._context: ssl.SSLContext | None = None
+        self._credentials: Credentials | None = None
         if options.tls_cert:
-            from tls import server_context
+            from credentials import Credentials
 
-            self._context = server_context(options.tls_cert, options.tls_key, options.tls_ca)
+            self._credentials = Credentials(options, server.record, self.protocol)
+            server.renew = self._credentials.renew
+        self.crowd = Crowd(options.max_per_address) if options.max_per_address else None
+        self._ending = options.ending
         listeners = open_all(options, options.port, socket.SOCK_STREAM, open_listener)
         self.open(*listeners)
         for listener in listeners:
@@ -80,7 +85,8 @@ class Listener(Places):
     def accept(self, listener: socket.socket) -> None:
         """Take one who waits: serve it, have it pass the entrance first, or turn it away. Raises OSError."""
         connected, address = listener.accept()
-        name, host = show_address(address), plain_host(address[0])
+        name = show_address(address)
+        host = shown_host(name)
         if not (self.proxies or self.service.gate).check(host):
             connected.close()
             return
@@ -90,19 +96,18 @@ class Listener(Places):
         connection = Connection(self, connected, name, host, self._new_lines())
         if self.is_full():
             self.record.line("[TCP Server] Turned away ", name, f": {self.max_clients} are connected", trouble=True)
-            reply = b"" if self._context else FULL % self.max_clients + b"\n"
-            self.service.attend(connection, connection.turn_away, reply)
-        elif self.proxies or self._context:
+            self.service.attend(connection, connection.turn_away, FULL % self.max_clients)
+        elif self.proxies:
             connection.come_in()
-        else:
-            self.service.attend(connection, connection.begin)
+        elif connection.enter_crowd(host):
+            self.service.attend(connection, connection.come_in if self._credentials else connection.begin)
 
     def _new_lines(self) -> Lines:
-        if self._context is None:
-            return Lines()
-        from tls import TlsLines
-
-        return TlsLines(self._context)
+        """Return a stream for a connection, at whose start telnet programs may negotiate where LF ends a line."""
+        lines = self._credentials.new_lines(self._ending) if self._credentials else Lines(self._ending)
+        if self._ending == "lf":
+            lines.split = Opening(lines)
+        return lines
 
 
 class Connection(Entrance):
@@ -174,8 +179,9 @@ class Connection(Entrance):
             self.loop.watch(self.socket.fileno(), self.handshake if self in self.places.entering else self.read)
 
     def turn_away(self, reply: bytes) -> None:
-        """Send this reply alone, and end."""
-        self.send_bytes(reply)
+        """Send this reply alone, but for TLS, where it would take a handshake; and end."""
+        if not self.lines.is_secure:
+            self.send([reply])
         self.end()
 
     def end(self) -> None:
@@ -265,7 +271,9 @@ def main() -> int:
     add_arguments(parser, PORT, most=1 << 30, longest=65536)
     add, most = parser.add_argument_group("TCP").add_argument, MAX_CLIENTS
     add("--udp-port", metavar="PORT", type=whole_number(0, 65535), help="serve UDP on this port, too")
+    add("--ending", choices=("lf", "cr", "nul"), default="lf", help="what ends a message (lf, or CR and LF)")
     add("--max-clients", metavar="N", type=whole_number(1), default=most, help=f"connections at once ({most})")
+    add("--max-per-address", metavar="N", type=whole_number(1), help="connections at once from one address")
     add("--idle-timeout", metavar="SECONDS", type=seconds, default=0.0, help="disconnect who says nothing for so long")
     add("--proxy-from", metavar="NETWORK", type=network, action="append", help="take clients from proxies in it alone")
     add = parser.add_argument_group("TLS").add_argument

@@ -110,3 +110,8 @@ def show_address(address: Address) -> str:
         except OSError:  # it is gone
             host += f"%{address[3]}"
     return f"[{host}]:{address[1]}"
+
+
+def shown_host(shown: str) -> str:
+    """Return the host of an address that show_address() has written."""
+    return shown.rpartition(":")[0].strip("[]")

@@ -51,9 +51,9 @@ class TlsLines(Lines):
     __slots__ = ("_awaits_hello", "_error", "_incoming", "_outgoing", "_tls", "_unencrypted", "ended")
     is_secure = True
 
-    def __init__(self, context: ssl.SSLContext, server_name: str | None = None) -> None:
+    def __init__(self, context: ssl.SSLContext, server_name: str | None = None, ending: str = "lf") -> None:
         """Begin a server's end of a connection; a client's, if it knows the name of the server."""
-        super().__init__()
+        super().__init__(ending)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._awaits_hello = server_name is None
         self._tls = context.wrap_bio(self._incoming, self._outgoing, self._awaits_hello, server_name)
@@ -189,8 +189,9 @@ def load_certificate(context: ssl.SSLContext, certificate: str, key: str) -> Non
     try:
         context.load_cert_chain(certificate, key, refuse_passphrase)
     except (OSError, ValueError) as error:
-        files = f"{certificate} and {key}"
-        raise Failure(f"cannot use {files}: {in_words(error)}; give a certificate and its key, both PEM") from error
+        from certificates import failure_of
+
+        raise failure_of(certificate, key, in_words(error)) from error
 
 
 def in_words(error: Exception) -> str:

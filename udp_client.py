@@ -88,8 +88,8 @@ class UdpChannel(Channel):
                     raise Broken(f"cannot send to {self.peer}: {in_words(error, address)}") from error
 
     def send(self, messages: list[bytes]) -> None:
-        """Send messages, a datagram each."""
-        self.unsent.extend(messages)
+        """Send messages, a datagram each; an empty one as a line feed, since an empty datagram is no message."""
+        self.unsent.extend([message or b"\n" for message in messages])
         self.flush()
 
     def send_again(self, messages: list[bytes]) -> None:

@@ -17,7 +17,8 @@ from common import MAX_DATAGRAM, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
 from service import Peer, Transport
 from serving import Server, add_arguments, is_own_address, open_all, prepare, serve
 from sockets import widen_buffer
-from text import TYPE_CHECKING, ending, plain_host, show_address, visible
+from text import TYPE_CHECKING, ending, plain_host, show_address
+from unanswered import Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,7 +43,7 @@ PRIVILEGED_PORTS = 1024
 """Services such as echo (port 7) answer from ports below, and could be made to answer for ever (CVE-2024-2169)."""
 MAX_REPEATS = 1000
 """Equal datagrams from one peer within a second that are echoed before one is dropped, which ends a circle."""
-RELAYED_TWICE = rb"((\d+\.\d+\.\d+\.\d+|\[[\w:.%]+\]):\d+: ){2}"
+RELAYED_TWICE = rb"((\d+\.\d+\.\d+\.\d+|\[[^\s\]]+\]):\d+: ){2}"
 """How a line begins that two servers have relayed: with the address of one server and that of the first speaker."""
 IP_PKTINFO: int | None = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "linux" else None)  # since Python 3.10
 
@@ -87,8 +88,8 @@ class Endpoint(Transport):
         """Tell whoever still sends a datagram that the server stops."""
         self._take(lambda peer, messages: peer.send([SHUTTING_DOWN + ending(messages[0])]))
 
-    def _take(self, deliver: Callable[[UdpPeer, list[bytes]], None]) -> None:
-        """Receive what is there, as much as a pass may bring, and deliver it, but for what may go in a circle."""
+    def _take(self, deliver: Callable[[Peer, list[bytes]], None]) -> None:
+        """Receive what is there, as much as a pass may bring, and deliver it."""
         receive, peers, service, now = self._receive, self._peers, self.service, self.loop.now
         for _ in range(DATAGRAMS_AT_ONCE):
             try:
@@ -101,13 +102,16 @@ class Endpoint(Transport):
             if peer is None:
                 continue
             peer.heard_at = now
+            if not data:
+                continue  # a sign of life
             peer.tail = data[-2:]
+            speaker: Peer = peer
             if self._may_circle or peer.suspicion or data.startswith(OWN_REPLIES):
-                why = self._why_ignored(peer, data)
+                why = self._why_unanswered(peer, data)
                 if why:
-                    self._ignore(peer, why, data)
-                    continue
-            deliver(peer, [data])
+                    peers.pop(key, None)  # and it is told nothing more
+                    speaker = Unanswered(peer, why, service)
+            deliver(speaker, [data])
             if service.received_bytes > service.pass_bytes:
                 return
 
@@ -157,7 +161,7 @@ class Endpoint(Transport):
     def peers(self) -> Iterable[UdpPeer]:
         """Return who was heard from lately."""
         since = self.loop.now - PEER_TIME
-        return [peer for peer in self._peers.values() if peer.heard_at >= since]
+        return [peer for peer in self._peers.values() if peer.heard_at >= since and not peer.suspicion]
 
     def what_fits(self, datagrams: list[bytes]) -> list[bytes]:
         """Return what each peer may be told in a pass, without what is too long to be sent; count the rest."""
@@ -195,8 +199,8 @@ class Endpoint(Transport):
             peer.suspicion = "this server's own address"
         return peer
 
-    def _why_ignored(self, peer: UdpPeer, data: bytes) -> str:
-        """Return why a datagram may go in a circle between servers that each return what comes; "" if it does not."""
+    def _why_unanswered(self, peer: UdpPeer, data: bytes) -> str:
+        """Return why an answer may go in a circle between servers that each return what comes; "" if it does not."""
         if data.startswith(OWN_REPLIES):
             return "a server's reply"  # so two servers that only confirm never talk in circles
         if self.service.reply == "relay" and re.match(RELAYED_TWICE, data):
@@ -208,12 +212,6 @@ class Endpoint(Transport):
                 del self._repeats[which]
                 return f"the same more than {MAX_REPEATS} times within a second"
         return peer.suspicion
-
-    def _ignore(self, peer: UdpPeer, why: str, data: bytes) -> None:
-        """Show what is not answered, and tell its sender nothing more."""
-        self._peers.pop(peer.key, None)
-        event = f"[UDP Server] Ignored from {peer.name}, {why}: {visible(data)}"
-        self.record.repeatable("Ignored", peer.name, event)
 
 
 class UdpPeer(Peer):

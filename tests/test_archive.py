@@ -34,7 +34,8 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 SERVERS = ("tcp_server.py", "udp_server.py")
-SCHEMA = "CREATE TABLE messages(id INTEGER PRIMARY KEY, at TEXT, protocol TEXT, direction TEXT, peer TEXT, text)"
+OLD_SCHEMA = "CREATE TABLE messages(id INTEGER PRIMARY KEY, at TEXT, protocol TEXT, direction TEXT, peer TEXT, text)"
+SCHEMA = f"{OLD_SCHEMA[:-1]}, subject TEXT)"
 CONFIRMATION = b"Message received: "
 NOT_SAVED = b"Error: the message could not be saved"
 COMPLAINT = r"^\w+\.py: error: cannot save messages in .*$"
@@ -164,6 +165,23 @@ class Contents(ArchiveTest):
                 [("table", "messages", SCHEMA)],
             )
             self.assertEqual(database.execute("PRAGMA journal_mode").fetchone(), ("wal",))
+
+    def test_an_archive_of_before_gets_the_column_and_keeps_every_row(self) -> None:
+        """Also if several servers open it at once, of which each would add it."""
+        old = [(number, "2026-01-01T00:00:00.000Z", "tcp", "received", "peer (CN=x)", "x") for number in range(1, 9)]
+        with self.opened() as database:
+            database.execute(OLD_SCHEMA)
+            database.executemany("INSERT INTO messages VALUES(?, ?, ?, ?, ?, ?)", old)
+        servers = [self.start(sys.executable, "tcp_server.py", 0, "--save", self.file) for _ in range(3)]
+        for server in servers:
+            port = int(server.wait_for(r"Listening on \S+:(\d+)\.")[1])
+            self.assert_confirmed(self.connect(port), "new")
+        with self.opened() as database:
+            found = database.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        self.assertEqual(found, [("table", "messages", SCHEMA)], "as if it was made so")
+        columns = "id, at, protocol, direction, peer, text"
+        self.assertEqual(self.select(columns)[:8], old)
+        self.assertEqual(self.select("text, subject"), [("x", None)] * 8 + [("new", None)] * 3)
 
     @needs("sqlite3")
     def test_the_sqlite_tool_reads_it(self) -> None:
@@ -458,7 +476,7 @@ class Loads(ArchiveTest):
             with mock.patch("time.sleep", lambda _: other.execute("COMMIT")):
                 archive = Archive(str(self.file), mock.Mock())
             self.addCleanup(archive.close)
-            self.assertTrue(archive.save([("tcp", "received", "peer", b"one")]))
+            self.assertTrue(archive.save([("tcp", "received", "peer", None, b"one")]))
         self.assertEqual(self.texts(), ["one"])
 
     def test_several_servers_share_a_file(self) -> None:

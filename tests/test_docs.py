@@ -566,7 +566,7 @@ class Configurations(TestCase):
         unit = block("ini", "# /etc/systemd/system/messages.service")
         drop_in = block("ini", "# /etc/systemd/system/messages.service.d/tls.conf")
         self.assertEqual(complaints(unit, drop_in), [])
-        self.assertTrue(complaints(unit, drop_in.replace("LoadCredential", "LoadCredentail")))
+        self.assertTrue(complaints(unit, drop_in.replace("SupplementaryGroups", "SuplementaryGroups")))
         commands = re.findall(r"^ExecStart=(.+)$", unit + drop_in, re.MULTILINE)
         self.assertEqual(len(commands), 2)
         self.assertTrue(commands[1].partition("--tls-cert")[0].startswith(commands[0].partition("--host")[0]))
@@ -582,7 +582,7 @@ class Configurations(TestCase):
         _, command = re.findall(r"^ExecStart=(.*)$", drop_in, re.MULTILINE)
         (self.folder / "messages").mkdir()
         command = command.replace("/opt/messages/", f"{ROOT}/").replace("%S", str(self.folder))
-        _, script, _, *options = command.replace("%d", str(self.folder)).split()
+        _, script, _, *options = command.replace("/etc/ssl/messages", str(self.folder)).split()
         server = self.start(sys.executable, script, 0, *options, stdin=subprocess.DEVNULL)
         port = server.wait_for(r"^\[TCP Server\] Listening on 0\.0\.0\.0:(\d+)\.")[1]
         client = ("tcp_client.py", "localhost", port, "--tls", "--tls-ca", self.folder / "cert.pem", "-m", "kept")

@@ -585,7 +585,7 @@ class Garbage(PeerTest):
             b"SSH-2.0-stranger\r\n",
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)),
             b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n",
-            b"\xff\xfb\x1f\xff\xfd\x03",
+            b"\xff\xfe\x68\x00\x69\x00",
             b"",
             b"\n\n\n",
         ):

@@ -102,5 +102,29 @@ class Streams(TestCase):
         self.assertFalse(hasattr(Lines(), "__dict__"))
 
 
+class Endings(TestCase):
+    """`--ending`: what ends a message, in what comes and in what is sent."""
+
+    def test_any_cut_gives_the_same_messages(self) -> None:
+        chance = random.Random(3)
+        for ending, stream, expected in (
+            ("crlf", b"a\r\nb\n\r\nc\r\r\nd", [b"a", b"b", b"", b"c\r", b"d"]),
+            ("cr", b"a\rb\r\nc\r\n\nd\r\re\nf\r\n", [b"a", b"b", b"c", b"\nd", b"", b"e\nf"]),
+            ("nul", b"a\0\0b\r\n\0c\nd", [b"a", b"", b"b\r\n", b"c\nd"]),
+        ):
+            for _ in range(100):
+                cuts = sorted(chance.choices(range(len(stream) + 1), k=chance.randrange(8)))
+                lines = Lines(ending)
+                parts = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)])]
+                self.assertEqual(
+                    [*(line for part in parts for line in lines.take(part)), *lines.end()], expected, parts
+                )
+
+    def test_what_is_sent(self) -> None:
+        for ending, sent in (("lf", b"a\nb\n"), ("crlf", b"a\r\nb\r\n"), ("cr", b"a\rb\r"), ("nul", b"a\0b\0")):
+            self.assertEqual(Lines(ending).pack([b"a", b"b"]), sent)
+            self.assertEqual(Lines(ending).pack([b"a"], b"> "), b"> " + sent[: len(sent) // 2])
+
+
 if __name__ == "__main__":
     unittest.main()

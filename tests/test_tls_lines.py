@@ -520,14 +520,9 @@ class Files(TlsTest):
                 tls.client_context(names["ca"], names["certificate"], names["key"])
 
     def test_a_certificate_and_its_key(self) -> None:
-        cure = "; give a certificate and its key, both PEM$"
-        self.assert_refused(
-            f"^cannot use .*none.pem and .*server.key: no such file or directory{cure}", "none.pem", "server.key"
-        )
-        self.assert_refused(f"^cannot use .*garbage.pem and .*server.key: .+{cure}", "garbage.pem", "server.key")
-        self.assert_refused(
-            f"^cannot use .*server.pem and .*other.key: key values mismatch{cure}", "server.pem", "other.key"
-        )
+        self.assert_refused("^cannot read [^ ]*none.pem: No such file or directory;", "none.pem", "server.key")
+        self.assert_refused("^cannot use [^ ]*garbage.pem: it holds no certificate", "garbage.pem", "server.key")
+        self.assert_refused("server.pem: the key in [^ ]*other.key belongs to another", "server.pem", "other.key")
         self.assert_refused("^the key in .*locked.key needs a passphrase; save it without", "server.pem", "locked.key")
 
     def test_whom_to_trust(self) -> None:

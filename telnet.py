@@ -1,0 +1,39 @@
+"""Servers: what a telnet program, PuTTY among them, negotiates before the first line is typed (RFC 854)."""
+
+from __future__ import annotations
+
+import re
+
+from lines import Lines, split_lines
+from text import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lines import Split
+
+OPTION = rb"[\x00-\x31\x8a-\x8c\xff]"
+"""Those that are assigned (iana.org/assignments/telnet-options), so that UTF-16, say, is not taken for negotiation."""
+SEQUENCES = re.compile(
+    rb"(?:\xff(?:[\xfb-\xfe]" + OPTION + rb"|\xfa(?:[^\xff]|\xff\xff)*\xff\xf0|[\xec-\xf9]))*", re.DOTALL
+)
+"""IAC with WILL, WONT, DO or DONT and an option; with SB, what is said then, and IAC SE; or with another command."""
+BEGINNING = re.compile(rb"\xff(?:[\xfb-\xfe]|\xfa(?:[^\xff]|\xff\xff)*\xff?)?", re.DOTALL)
+"""A sequence whose end has not come yet."""
+LONGEST = 256
+"""Bytes of a sequence; what is longer is text."""
+
+
+class Opening:
+    """Splits the very start of a stream into lines, without negotiation; then split_lines() does."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    def __call__(self, unfinished: bytes | bytearray, data: bytes) -> Split:
+        """Do as split_lines() does, and have that do it from the first byte on that is not negotiation."""
+        text = SEQUENCES.sub(b"", unfinished + data, 1)
+        if not text or (len(text) < LONGEST and BEGINNING.fullmatch(text)):
+            return [], bytearray(text)
+        self._lines.split = split_lines
+        return split_lines(b"", text)
