@@ -8,6 +8,12 @@ import time
 
 from common import Failure, reason
 from record import Record, complain
+from text import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keeping import Row
 
 try:
     import sqlite3
@@ -35,8 +41,11 @@ class Archive:
         except (OSError, sqlite3.Error) as error:
             raise Failure(f"cannot save messages in {path}: {reason(error)}; name another file") from error
 
-    def save(self, rows: list[tuple[str, str, str, bytes]]) -> bool:
-        """Store rows of protocol, direction, peer and text; tell whether they are on disk. Report the first failure."""
+    def save(self, rows: list[Row], done: Callable[[bool], None]) -> None:
+        """Store rows, and call `done` with whether they are on disk. Report the first failure."""
+        done(self._store(rows))
+
+    def _store(self, rows: list[Row]) -> bool:
         now = time.time()
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
         patience = IMPATIENCE if self._failing else PATIENCE

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from service import Gate
+    from gate import Gate
     from serving import Server
 
 try:

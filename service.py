@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import enum
-import ipaddress
 
 from common import (
     CONFIRMATION,
@@ -21,16 +20,15 @@ from common import (
     WORDS,
     reason,
 )
+from gate import Gate
 from text import TYPE_CHECKING, ending, visible, without_ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Union
 
-    from archive import Archive
+    from keeping import AnyArchive, Row
     from record import Record
 
-    Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
     Received = tuple["Peer", list[bytes], bytes]
     """Who said what; or, without messages, whom to send what reply in place of the usual."""
 
@@ -50,7 +48,8 @@ class Peer:
     `send(replies, start)` sends replies to what this peer said, `start` before each; a reply has what stood at the end
     of its message. `tell(lines)` sends what others say, lines without an ending, and may cut off who lags too far
     behind. `end()` ends the conversation after all that was sent; `close(why)` ends it at once. `is_local()` tells
-    whether the peer is on the server's own machine.
+    whether the peer is on the server's own machine. `hold()` reads nothing more of a peer until `go_on()`; where there
+    are no connections, what is not read would be lost, so there it does nothing.
     """
 
     __slots__ = ("heading", "name")
@@ -63,6 +62,11 @@ class Peer:
         end: Callable[[], None]
         close: Callable[[str], None]
         is_local: Callable[[], bool]
+
+    def hold(self) -> None:
+        """Go on: nothing can be held."""
+
+    go_on = hold
 
     def rename(self, name: str, record: Record) -> None:
         """Be shown under a name from now on."""
@@ -87,25 +91,6 @@ class Transport:
         close: Callable[[], None]
 
 
-class Gate:
-    """Who may come in, by address. Whoever may not is shown, and then counted."""
-
-    def __init__(self, networks: list[Network] | None, record: Record) -> None:
-        """Admit who is in one of the networks; everybody if there are none."""
-        self._networks = networks
-        self._record = record
-
-    def check(self, host: str) -> bool:
-        """Tell whether a host, an IPv4 or IPv6 address, may come in; show one that may not."""
-        if not self._networks:
-            return True
-        address = ipaddress.ip_address(host.partition("%")[0])
-        if any(address in network for network in self._networks):
-            return True
-        self._record.repeatable("Refused", host, f"[Server] Refused {host}: it is in no network that may come in")
-        return False
-
-
 class Stage(enum.Enum):
     """How far a server is on its way to its end; each stage follows the one above."""
 
@@ -117,7 +102,7 @@ class Stage(enum.Enum):
 class Service:
     """The protocol of both servers: takes messages, decides what each is, and answers at the end of a pass."""
 
-    def __init__(self, options: argparse.Namespace, record: Record, archive: Archive | None = None) -> None:
+    def __init__(self, options: argparse.Namespace, record: Record, archive: AnyArchive | None = None) -> None:
         self.record = record
         self.gate = Gate(options.allow, record)
         self.transports: list[Transport] = []
@@ -129,12 +114,16 @@ class Service:
         self.pass_bytes = SAVED_PASS_BYTES if archive else PASS_BYTES
         self.received_bytes = 0
         """What was received and not answered yet, each message counted as MESSAGE_COST bytes more."""
-        self._archive = archive
+        self._keeping = None
+        if archive:
+            from keeping import Keeping
+
+            self._keeping = Keeping(self, archive)
         self._exit_from: str = options.exit_from
         self._shows: bool = not options.quiet
         self._received: list[Received] = []
         self._texts: list[bytes] = []
-        self._typed: list[tuple[str, str, str, bytes]] = []
+        self._typed: list[Row] = []
         self._leaving: dict[Peer, bool] = {}
         self._told_to_stop: set[Peer] = set()
 
@@ -159,14 +148,28 @@ class Service:
                 self.record.line("[Server] Nobody is there to read that.")
             self._tell_all([line])
 
+    def is_serving(self) -> bool:
+        """Tell whether nothing has asked the server to stop."""
+        return self.stage is Stage.SERVING
+
     def finish_pass(self) -> None:
         """Save, show and answer all that was received since the last call."""
-        received, texts = self._received, self._texts
+        received, texts, size = self._received, self._texts, self.received_bytes
         self._received, self._texts, self.received_bytes = [], [], 0
+        typed, self._typed = self._typed, []
         text = b" ".join(texts)
         if EXIT in text or TERMINATE in text or max(map(len, texts), default=0) > self.max_message:
             received = self._sort_out(received)
-        saved = self._save(received)
+        if self._keeping is None:
+            self.answer(received, text, True)
+        elif received or typed:
+            self._keeping.keep(received, text, size, typed)
+        self.let_go()
+        if self.stage is Stage.ASKED_TO_STOP and not (self._keeping and self._keeping.waits()):
+            self._stop()
+
+    def answer(self, received: list[Received], text: bytes, saved: bool) -> None:
+        """Show and answer what a pass received, whose text this is, now that it is known whether it is saved."""
         shows, echoes, answers = self._shows, self.reply == "echo", self.reply != "none"
         is_harmless = shows and self.record.is_harmless(text)
         for peer, messages, reply in received:
@@ -177,7 +180,7 @@ class Service:
                 if shows:
                     self.record.messages(peer.heading, messages, is_harmless)
                 if not saved:
-                    peer.send([NOT_SAVED + ending(message) for message in messages])
+                    self.refuse(peer, messages)
                 elif echoes:
                     peer.send(messages)
                 elif answers:
@@ -186,11 +189,19 @@ class Service:
                 self.blame(peer, error)
         if self.reply == "relay" and saved:
             self._relay([(peer, messages) for peer, messages, _ in received if messages])
-        for peer in self._leaving:
-            self.attend(peer, peer.end)
-        self._leaving.clear()
-        if self.stage is Stage.ASKED_TO_STOP:
-            self._stop()
+
+    def refuse(self, peer: Peer, messages: list[bytes]) -> None:
+        """Tell a peer that its messages are not saved."""
+        peer.send([NOT_SAVED + ending(message) for message in messages])
+
+    def let_go(self) -> None:
+        """End the conversations of those who leave and have their answers; the others say nothing more."""
+        for peer in list(self._leaving):
+            if self._keeping and self._keeping.owes(peer):
+                peer.hold()
+            else:
+                del self._leaving[peer]
+                self.attend(peer, peer.end)
 
     def ask_to_stop(self, why: str, told: Peer | None = None) -> None:
         """Have the server stop at the end of this pass: show why, and tell every client who was not told already."""
@@ -242,6 +253,8 @@ class Service:
                 is_obeyed = self._exit_from == "anyone" or (self._exit_from == "local" and peer.is_local())
                 reply = SHUTTING_DOWN if is_obeyed else NOT_OBEYED % peer.name.encode()
                 found.append((peer, [], reply + ending(message)))
+                if is_obeyed:
+                    self.stage = Stage.ASKED_TO_STOP
             elif len(text) <= self.max_message:
                 found.append((peer, [message], b""))
             else:
@@ -249,15 +262,6 @@ class Service:
                 if peer.ends_for_good:
                     self._leaving[peer] = True
                     return
-
-    def _save(self, received: list[Received]) -> bool:
-        rows, self._typed = self._typed, []
-        if self._archive is None:
-            return True
-        for peer, messages, _ in received:
-            start = (peer.protocol.lower(), "received", peer.name)
-            rows += [(*start, without_ending(message)) for message in messages]
-        return not rows or self._archive.save(rows)
 
     def _reply(self, peer: Peer, reply: bytes) -> None:
         if reply.startswith(SHUTTING_DOWN):

@@ -19,7 +19,8 @@ from text import TYPE_CHECKING, resolve, show_address
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from service import Network, Transport
+    from gate import Network
+    from service import Transport
     from text import Address
 
 TICK = 1.0
@@ -124,16 +125,18 @@ class Server:
             self.record.line(f"[{protocol} Server] Anybody who reaches this port can talk to it; --allow limits that.")
 
     def run(self) -> None:
-        """Serve until told to stop; then give the clients STOP_WITHIN seconds to read what they are owed."""
+        """Serve until told to stop; then give the archive, and after it the clients, STOP_WITHIN seconds."""
         self.loop.watch(self.typed.socket.fileno(), self._read_typed)
         self.typed.start()
         self.record.flush()
         self.typed.ask()
-        while self.service.stage is not Stage.STOPPING:
+        while self.service.is_serving():
             self._pass(RETRY if self.record.waits() else TICK)
-        deadline = time.monotonic() + STOP_WITHIN
-        while time.monotonic() < deadline and not all(part.is_stopped() for part in self.service.transports):
-            self._pass(RETRY)
+        self._pass_until(lambda: self.service.stage is Stage.STOPPING)
+        if self.archive and self.service.stage is not Stage.STOPPING:
+            self.archive.close()  # which tells that what still waits is not kept
+            self.service.finish_pass()
+        self._pass_until(lambda: all(part.is_stopped() for part in self.service.transports))
 
     def close(self) -> None:
         """Close what is open, and leave the terminal as it was."""
@@ -145,6 +148,11 @@ class Server:
         self.record.flush()
         self.typed.close()
         self.loop.close()
+
+    def _pass_until(self, is_done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + STOP_WITHIN
+        while time.monotonic() < deadline and not is_done():
+            self._pass(RETRY)
 
     def _pass(self, wait: float) -> None:
         service, record = self.service, self.record

@@ -18,8 +18,8 @@ import support  # noqa: F401  # which makes the rooms importable
 
 import record
 import terminal
+from gate import Gate
 from record import Record, complain
-from service import Gate
 
 
 class RecordTest(unittest.TestCase):

@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import itertools
 import unittest
+from typing import Callable
 from unittest import mock
 
 import support  # noqa: F401  # which makes the rooms importable
@@ -13,7 +14,8 @@ import support  # noqa: F401  # which makes the rooms importable
 import common
 import serving
 from common import CONFIRMATION, NOT_SAVED, SHUTTING_DOWN
-from service import MESSAGE_COST, Gate, Peer, Service, Stage
+from gate import Gate
+from service import MESSAGE_COST, Peer, Service, Stage
 from text import visible, without_ending
 
 
@@ -103,11 +105,11 @@ class FakeArchive:
         self.rows: list[tuple[str, str, str, bytes]] = []
         self.is_full = False
 
-    def save(self, rows: list[tuple[str, str, str, bytes]]) -> bool:
+    def save(self, rows: list[tuple[str, str, str, bytes]], done: Callable[[bool], None]) -> None:
         """Keep rows, if there is room."""
         if not self.is_full:
             self.rows += rows
-        return not self.is_full
+        done(not self.is_full)
 
 
 def service_with(
