@@ -7,10 +7,13 @@ import collections
 from text import TYPE_CHECKING, visible, without_ending
 
 if TYPE_CHECKING:
+    from typing import Union
+
     from archive import Archive
     from service import Peer, Received, Service
+    from stream_archive import StreamArchive
 
-    AnyArchive = Archive
+    AnyArchive = Union[Archive, StreamArchive]
     """`save(rows, done)` keeps rows, and calls `done` with whether they are kept once that is known: of all calls in
     their order, at once or later. `close()` ends it; what is not known by then is taken for not kept."""
     Row = tuple[str, str, str, bytes]

@@ -146,7 +146,7 @@ class Service:
             self._typed.append((self.transports[0].protocol.lower(), "sent", "*", line))
             if not any(list(transport.peers()) for transport in self.transports):
                 self.record.line("[Server] Nobody is there to read that.")
-            self._tell_all([line])
+            self.tell_all([line])
 
     def is_serving(self) -> bool:
         """Tell whether nothing has asked the server to stop."""
@@ -277,11 +277,12 @@ class Service:
         ]
         speakers = {peer for peer, _ in said}
         if speakers:
-            self._tell_all([line for _, lines in blocks for line in lines], speakers)
+            self.tell_all([line for _, lines in blocks for line in lines], speakers)
         for peer in speakers if len(speakers) > 1 else ():
             self.attend(peer, peer.tell, [line for speaker, lines in blocks if speaker is not peer for line in lines])
 
-    def _tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
+    def tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
+        """Tell lines to everybody who is there."""
         for transport in self.transports:
             for peer in list(transport.peers()):
                 if peer not in except_for:
@@ -289,7 +290,7 @@ class Service:
 
     def _stop(self) -> None:
         self.stage = Stage.STOPPING
-        self._tell_all([SHUTTING_DOWN], self._told_to_stop)
+        self.tell_all([SHUTTING_DOWN], self._told_to_stop)
         for transport in self.transports:
             transport.stop()
 

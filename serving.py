@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from gate import Network
+    from keeping import AnyArchive
     from service import Transport
+    from stream_archive import Place
     from text import Address
 
 TICK = 1.0
@@ -42,7 +44,7 @@ def add_arguments(parser: Parser, most: int, longest: int) -> None:
     add = parser.add_argument_group("messages").add_argument
     replies = ("confirm", "echo", "relay", "none")
     add("--reply", choices=replies, default="confirm", help="what to answer; relay: tell all others, too (confirm)")
-    add("--save", metavar="FILE", help="keep messages in this SQLite file; confirm what is on disk")
+    add("--save", metavar="FILE", type=place, help="keep messages in this SQLite file, or redis://HOST/STREAM")
     add("--max-message", metavar="BYTES", type=whole_number(1, most), default=longest, help=f"longest ({longest})")
     add("--quiet", action="store_true", help="do not show each message")
 
@@ -53,6 +55,15 @@ def network(text: str) -> Network:
         return ipaddress.ip_network(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}; give one such as 192.168.1.0/24 or 2001:db8::/32") from error
+
+
+def place(text: str) -> str | Place:
+    """Convert an argument to the name of a file, or to where a stream of Redis is."""
+    if not text.startswith(("redis://", "rediss://")):
+        return text
+    from stream_archive import Place
+
+    return Place(text)
 
 
 def find_own(host: str, port: int, kind: socket.SocketKind) -> tuple[socket.AddressFamily, Address]:
@@ -106,13 +117,25 @@ class Server:
         """Make what the options ask for. Raises Failure."""
         self.typed = TypedLines()
         self.record = Record(self.typed)
-        self.archive = None
-        if options.save is not None:
+        self.loop = Loop()
+        stream = None
+        if isinstance(options.save, str):
             from archive import Archive
 
-            self.archive = Archive(options.save, self.record)
+            self.archive: AnyArchive | None = Archive(options.save, self.record)
+        elif options.save:
+            from stream_archive import StreamArchive
+
+            stream = StreamArchive(options.save, self.record, self.loop)
+            self.archive = stream
+        else:
+            self.archive = None
         self.service = Service(options, self.record, self.archive)
-        self.loop = Loop()
+        self._ticks = [self.record.tick]
+        if stream:
+            self._ticks.append(stream.tick)
+            if options.reply == "relay":
+                stream.follow(self.service.tell_all)
         self.loop.catch_signals(("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"), self._take_signal)
         self._is_guarded = bool(options.allow or getattr(options, "tls_ca", None))
         self._next_tick = time.monotonic() + TICK
@@ -170,9 +193,8 @@ class Server:
         service.finish_pass()
         if now >= self._next_tick:
             self._next_tick = now + TICK
-            record.tick(now)
-            for transport in service.transports:
-                transport.tick(now)
+            for tick in (*self._ticks, *(transport.tick for transport in service.transports)):
+                tick(now)
         record.flush()
 
     def _blame(self, function: Callable[[], object], error: Exception) -> None:
