@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import socket
 import tempfile
@@ -11,7 +12,10 @@ from pathlib import Path
 
 from redis_server import HAS_REDIS, Redis, RedisTest
 from support import Server, needs, new_certificate, receive_all, receive_lines, wait_until, with_constants
+from test_archive import Load
 
+SOON = {"TICK": 0.05, "PAUSE": 0.02}
+"""Constants with which a server looks for Redis again at once; else it would take a second."""
 CONFIRMATION = b"Message received: "
 NOT_SAVED = b"Error: the message could not be saved"
 SERVERS = ("tcp_server.py", "udp_server.py")
@@ -112,7 +116,8 @@ class Kept(StreamTest):
         first = self.redis("repl-diskless-sync-delay 0")
         replica = self.redis(f"replicaof 127.0.0.1 {first.port}")
         wait_until(lambda: b"state=online" in first.ask("INFO", "replication"), "a replica")
-        server = self.server("tcp_server.py", "--save", first.where("room?replicas=1"))
+        soon = with_constants(REPLICATE=200)
+        server = self.server("tcp_server.py", "--save", first.where("room?replicas=1"), within=soon)
         client = self.connect(server.port)
         self.assert_confirmed(client, "kept twice")
         self.assertEqual(replica.texts(), ["kept twice"])
@@ -237,7 +242,7 @@ class Failing(StreamTest):
 
     def test_gone_and_back(self) -> None:
         redis = self.redis("appendonly yes")
-        server = self.server("tcp_server.py", "--save", redis.where())
+        server = self.server("tcp_server.py", "--save", redis.where(), within=with_constants(**SOON))
         client = self.connect(server.port)
         self.assert_confirmed(client, "before")
         redis.kill()
@@ -275,7 +280,7 @@ class Failing(StreamTest):
 
     def test_slow(self) -> None:
         redis = self.redis()
-        server = self.server("tcp_server.py", "--save", redis.where(), within=with_constants(SLOW=0.5))
+        server = self.server("tcp_server.py", "--save", redis.where(), within=with_constants(SLOW=0.5, **SOON))
         client = self.connect(server.port)
         redis.process.signal(signal.SIGSTOP)
         self.assertEqual(self.ask(client, "perhaps lost"), NOT_SAVED)
@@ -305,12 +310,51 @@ class Failing(StreamTest):
 
 
 @HAS_REDIS
+class Loads(StreamTest):
+    """Everything that any client saw confirmed is in the stream, whatever is killed."""
+
+    KILLS = 12
+
+    def test_killed_at_random_moments(self) -> None:
+        chance = random.Random(18)
+        redis = self.redis("appendonly yes", "appendfsync always")
+        confirmed: set[str] = set()
+        for kill in range(self.KILLS):
+            options = ("--udp-port", 0, "--save", redis.where(), "--quiet")
+            server = self.server("tcp_server.py", *options, within=with_constants(**SOON))
+            load = Load([server.port], [server.udp_port], clients=2, name=f"before kill {kill}:")
+            load.wait_for(confirmed=1)
+            time.sleep(chance.uniform(0, 0.03))
+            redis.kill()
+            load.wait_for(refused=1)
+            redis.start()
+            load.wait_for(confirmed=len(load.confirmed) + 1)
+            time.sleep(chance.uniform(0, 0.03))
+            server.close()
+            load.abort()
+            self.assertEqual(server.errors, "")
+            confirmed.update(load.confirmed)
+            self.assertEqual(confirmed.difference(redis.texts()), set())
+
+    def test_more_than_fits_waits_its_turn(self) -> None:
+        """A client that pours out lines is read no faster than Redis takes them; nothing is refused."""
+        redis = self.redis()
+        server = self.server("tcp_server.py", "--save", redis.where(), "--quiet")
+        typed = "".join(f"{number} {'x' * 60}\n" for number in range(50000))
+        client = self.run_client("tcp_client.py", "127.0.0.1", server.port, "--stats", typed=typed)
+        self.assertEqual(client.popen.returncode, 0, client.errors)
+        self.assertIn("50000 sent, 50000 confirmed, 0 lost", client.errors)
+        self.assertEqual(redis.ask("XLEN", "room"), 50000)
+
+
+@HAS_REDIS
 class Shared(StreamTest):
     """All servers whose archive is the same stream are one room."""
 
     def room(self, redis: Redis, script: str = "tcp_server.py", *options: object, stream: str = "room") -> Server:
         """Start a server of the room."""
-        return self.server(script, "--reply", "relay", "--save", redis.where(stream), *options)
+        within = with_constants(**SOON) if script == "tcp_server.py" else ()
+        return self.server(script, "--reply", "relay", "--save", redis.where(stream), *options, within=within)
 
     def member(self, server: Server, name: str) -> socket.socket:
         """Return a client of a server, which has said who it is."""
