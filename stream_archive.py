@@ -64,7 +64,7 @@ class Place:
             self.host, self.port = parts.hostname or "", PORT if parts.port is None else parts.port
             some = urllib.parse.parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"no address of a stream: {error}; {form}") from error
+            raise argparse.ArgumentTypeError(f"that is no address of a stream; {form}") from error
         unquote = urllib.parse.unquote
         self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
         self.stream = unquote(parts.path[1:])
@@ -174,7 +174,7 @@ class StreamArchive:
         found = {} if isinstance(settings, Refusal) else dict(zip(settings[::2], settings[1::2]))
         policy = found.get(b"appendfsync", b"").decode()
         if not found:
-            self._setting = "appendfsync is not known: this user may not ask for it (ACL)"
+            self._setting = "appendfsync is not known, since this user may not ask for it (ACL)"
         elif found.get(b"appendonly") == b"no":
             self._setting = "appendonly no: what came after its last snapshot is lost when Redis ends"
         else:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import random
 import signal
 import socket
+import struct
+import sys
 import tempfile
 import time
 import unittest
@@ -13,6 +17,8 @@ from pathlib import Path
 from redis_server import HAS_REDIS, Redis, RedisTest
 from support import Server, needs, new_certificate, receive_all, receive_lines, wait_until, with_constants
 from test_archive import Load
+
+from stream_archive import Place
 
 SOON = {"TICK": 0.05, "PAUSE": 0.02}
 """Constants with which a server looks for Redis again at once; else it would take a second."""
@@ -91,17 +97,20 @@ class Kept(StreamTest):
                 self.assertEqual(redis.texts()[-500:], lines.split("\n")[:-1])
 
     def test_what_the_record_says_of_its_worth(self) -> None:
-        for options, line in (
-            (("appendonly yes", "appendfsync always"), r"appendfsync always: what is confirmed is on its disk\.$"),
-            (("appendonly yes",), r"appendfsync everysec: up to a second of confirmed messages may be lost with the p"),
-            (("appendonly yes", "appendfsync no"), r"appendfsync no: "),
-            ((), r"appendonly no: "),
+        redis = self.redis("appendonly yes")
+        for name, value, line in (
+            ("appendfsync", "always", r"appendfsync always: what is confirmed is on its disk\.$"),
+            (
+                "appendfsync",
+                "everysec",
+                r"appendfsync everysec: up to a second of confirmed messages may be lost with the p",
+            ),
+            ("appendonly", "no", r"appendonly no: "),
         ):
-            with self.subTest(options):
-                redis = self.redis(*options)
+            with self.subTest(line):
+                redis.ask("CONFIG", "SET", name, value)
                 server = self.server("tcp_server.py", "--save", redis.where())
                 server.wait_for(rf"^\[Server\] Messages go to redis://127\.0\.0\.1:{redis.port}/room\. {line}")
-                redis.close()
 
     def test_about_the_newest(self) -> None:
         redis = self.redis("stream-node-max-entries 10")
@@ -133,7 +142,7 @@ class Kept(StreamTest):
         redis.ask("ACL", "SETUSER", "us", "on", ">s/3:cret", "~room", "+xadd", "+type", "+xread", "+xinfo")
         redis.ask("ACL", "SETUSER", "default", ">other")
         server = self.server("tcp_server.py", "--reply", "relay", "--save", redis.where(user="us:s%2F3%3Acret@"))
-        server.wait_for("appendfsync is not known: this user may not ask for it")
+        server.wait_for("appendfsync is not known, since this user may not ask for it")
         self.assert_confirmed(self.connect(server.port), "hello")
         self.assertEqual(redis.texts(user=("default", "other")), ["hello"])
 
@@ -169,17 +178,19 @@ class Failing(StreamTest):
         nobody = self.listen()
         port = nobody.getsockname()[1]
         nobody.close()
-        for where, pattern in (
-            (f"redis://127.0.0.1:{port}/room", r"connection refused; start Redis, or check host and port"),
-            (redis.where("text"), r"it is a string, not a stream; name another stream"),
-            (redis.where(user="us:wrong@"), r"WRONGPASS .*; check user and password"),
-            (f"redis://no.such.host.invalid:{port}/room", r"cannot find host no\.such\.host\.invalid"),
+        for place, (where, pattern) in enumerate(
+            (
+                (f"redis://127.0.0.1:{port}/room", r"connection refused; start Redis, or check host and port"),
+                (redis.where("text"), r"it is a string, not a stream; name another stream"),
+                (redis.where(user="us:wrong@"), r"WRONGPASS .*; check user and password"),
+                (f"redis://no.such.host.invalid:{port}/room", r"cannot find host no\.such\.host\.invalid"),
+            )
         ):
-            for script in SERVERS:
-                with self.subTest(where, script=script):
-                    self.assert_one_line_error(
-                        self.client(script, 0, "--save", where), f"cannot save messages in .*{pattern}"
-                    )
+            script = SERVERS[place % 2]
+            with self.subTest(where, script=script):
+                self.assert_one_line_error(
+                    self.client(script, 0, "--save", where), f"cannot save messages in .*{pattern}"
+                )
 
     def test_a_password_is_missing_and_is_never_shown(self) -> None:
         redis = self.redis("requirepass s3cret")
@@ -189,7 +200,7 @@ class Failing(StreamTest):
             self.assertNotIn("wr0ng", server.errors)
 
     def test_garbage_instead_of_redis(self) -> None:
-        for garbage in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$99999999999\r\n", b"*1\r\n" * 100, b"x" * 100000, b""):
+        for garbage in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$99999999999\r\n", b"x" * 100000, b""):
             with self.subTest(garbage[:20]):
                 listener = self.listen()
                 server = self.client(
@@ -209,14 +220,25 @@ class Failing(StreamTest):
             "redis:///room",
             "redis://host",
             "redis://host:99999/room",
+            "redis://[::1/room",
+            "redis://host/room#part",
+            "redis://host/room?replicas",
             "redis://host/room?replicas=x",
+            "redis://host/room?maxlen=-1",
             "redis://host/room?ca=file",
-            "redis://host/room?\x1b[2J=1",
         ):
-            with self.subTest(where):
-                server = self.client("udp_server.py", 0, "--save", where)
-                self.assert_one_line_error(server, r"argument --save: .*\(--help shows how to use it\)", code=2)
-                self.assertNotIn("\x1b", server.errors)
+            with self.subTest(where), self.assertRaises(argparse.ArgumentTypeError):
+                Place(where)
+        server = self.client("udp_server.py", 0, "--save", "redis://host/room?\x1b[2J=1")
+        self.assert_one_line_error(server, r"argument --save: .*\(--help shows how to use it\)", code=2)
+        self.assertNotIn("\x1b", server.errors)
+
+    def test_addresses(self) -> None:
+        place = Place("rediss://us:a%2Fb@[::1]:7000/a%20room?replicas=2&maxlen=10&ca=file")
+        self.assertEqual((place.host, place.port, place.stream), ("::1", 7000, "a room"))
+        self.assertEqual((place.user, place.password, place.ca, place.is_secure), ("us", "a/b", "file", True))
+        self.assertEqual((place.replicas, place.most), (2, 10))
+        self.assertEqual((Place("redis://host/room").port, place.name), (6379, "rediss://[::1]:7000/a room"))
 
     def test_full(self) -> None:
         redis = self.redis()
@@ -270,13 +292,41 @@ class Failing(StreamTest):
         quiet.type("Hello there!\n")
         self.assertEqual(receive_lines(listener, 1), [b"Hello there!"])
         self.say_goodbye(server)
+        server.type("Hello to all!\n")
+        self.assertEqual(receive_lines(waiting, 1), [b"Hello to all!"])
         self.assertLess(time.monotonic() - began, 2)
         waiting.sendall(b"kept, too\n")
         redis.process.signal(signal.SIGCONT)
         replies = receive_until(waiting, b"kept, too\n")
         self.assertEqual(replies, [CONFIRMATION + b"kept", CONFIRMATION + b"kept, too"])
-        self.wait_for_entries(redis, 6)
+        self.wait_for_entries(redis, 7)
         self.assertEqual([line for line in server.output.splitlines() if "Cannot" in line], [])
+
+    @unittest.skipUnless(sys.platform == "linux", "reads /proc")
+    def test_who_waits_costs_nothing(self) -> None:
+        """Neither one that has ended its side, nor one that has reset its connection."""
+        redis = self.redis()
+        for options in ((), ("--reply", "none")):
+            server = self.server("tcp_server.py", "--save", redis.where(), *options)
+            first = self.connect(server.port)
+            self.say_goodbye(server)
+            redis.process.signal(signal.SIGSTOP)
+            for message in (b"one\n", b"unfinished"):
+                first.sendall(message)
+                self.say_goodbye(server)
+            first.shutdown(socket.SHUT_WR)
+            gone = self.connect(server.port)
+            gone.sendall(b"two\n")
+            self.say_goodbye(server)
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            gone.close()
+            self.say_goodbye(server)
+            before, now = cpu_seconds(server), time.monotonic()
+            wait_until(lambda: time.monotonic() > now + 0.3, "a while")  # noqa: B023
+            self.assertLess(cpu_seconds(server) - before, 0.1)
+            redis.process.signal(signal.SIGCONT)
+            replies = b"" if options else CONFIRMATION + b"one\n" + CONFIRMATION + b"unfinished\n"
+            self.assertEqual(receive_all(first), replies)
 
     def test_slow(self) -> None:
         redis = self.redis()
@@ -474,6 +524,12 @@ class Shared(StreamTest):
         one.wait_for("Cannot save messages in .*: WRONGTYPE ")
         redis.ask("DEL", "room")
         self.wait_until_confirmed(al, "kept")
+
+
+def cpu_seconds(server: Server) -> float:
+    """Return the CPU time that a server has used (Linux)."""
+    fields = Path(f"/proc/{server.popen.pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def receive_until(connected: socket.socket, end: bytes) -> list[bytes]:
