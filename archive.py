@@ -10,6 +10,11 @@ from common import Failure, reason
 from record import Record, complain
 from text import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keeping import Row
+
 try:
     import sqlite3
 except ImportError as error:  # a Python built without it
@@ -19,12 +24,6 @@ SCHEMA = "messages(id INTEGER PRIMARY KEY, at TEXT, protocol TEXT, direction TEX
 TABLE = f"CREATE TABLE {SCHEMA}"
 OLD_TABLE = TABLE.replace(", subject TEXT", "")
 """That of version 1.0. SQLite appends a column to it so that it is the same as the other."""
-if TYPE_CHECKING:
-    from typing import Optional
-
-    Row = tuple[str, str, str, Optional[str], bytes]
-    """Protocol, direction, peer, the subject of its certificate, and text."""
-
 PATIENCE, IMPATIENCE = 500, 50
 """Milliseconds that all wait while another program writes to the file; and after a failure, until it is over."""
 
@@ -47,8 +46,11 @@ class Archive:
         except (OSError, sqlite3.Error) as error:
             raise Failure(f"cannot save messages in {path}: {reason(error)}; name another file") from error
 
-    def save(self, rows: list[Row]) -> bool:
-        """Store rows; tell whether they are on disk. Report the first failure."""
+    def save(self, rows: list[Row], done: Callable[[bool], None]) -> None:
+        """Store rows, and call `done` with whether they are on disk. Report the first failure."""
+        done(self._store(rows))
+
+    def _store(self, rows: list[Row]) -> bool:
         now = time.time()
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
         patience = IMPATIENCE if self._failing else PATIENCE

@@ -27,7 +27,7 @@ from text import TYPE_CHECKING, ending, visible, without_ending
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from archive import Archive, Row
+    from keeping import AnyArchive, Row
     from record import Record
 
     Received = tuple["Peer", list[bytes], bytes]
@@ -49,7 +49,8 @@ class Peer:
     `send(replies, start)` sends replies to what this peer said, `start` before each; a reply has what stood at the end
     of its message. `tell(lines)` sends what others say, lines without an ending, and may cut off who lags too far
     behind. `end()` ends the conversation after all that was sent; `close(why)` ends it at once. `is_local()` tells
-    whether the peer is on the server's own machine.
+    whether the peer is on the server's own machine. `hold()` reads nothing more of a peer until `go_on()`; where there
+    are no connections, what is not read would be lost, so there it does nothing.
     """
 
     __slots__ = ("heading", "name", "subject", "where")
@@ -64,6 +65,11 @@ class Peer:
         end: Callable[[], None]
         close: Callable[[str], None]
         is_local: Callable[[], bool]
+
+    def hold(self) -> None:
+        """Go on: nothing can be held."""
+
+    go_on = hold
 
     def rename(self, where: str, record: Record, subject: str = "") -> None:
         """Be known by an address, and by the subject of a certificate, from now on; the name that is shown has both."""
@@ -100,7 +106,7 @@ class Stage(enum.Enum):
 class Service:
     """The protocol of both servers: takes messages, decides what each is, and answers at the end of a pass."""
 
-    def __init__(self, options: argparse.Namespace, record: Record, archive: Archive | None = None) -> None:
+    def __init__(self, options: argparse.Namespace, record: Record, archive: AnyArchive | None = None) -> None:
         self.record = record
         self.gate = Gate(options.allow, record)
         self.transports: list[Transport] = []
@@ -112,9 +118,13 @@ class Service:
         self.pass_bytes = SAVED_PASS_BYTES if archive else PASS_BYTES
         self.received_bytes = 0
         """What was received and not answered yet, each message counted as MESSAGE_COST bytes more."""
-        self._archive = archive
         self._words: frozenset[bytes] = frozenset() if options.no_words else WORDS
         self._ending: str = getattr(options, "ending", "lf")
+        self._keeping = None
+        if archive:
+            from keeping import Keeping
+
+            self._keeping = Keeping(self, archive)
         self._exit_from: str = options.exit_from
         self._shows: bool = not options.quiet
         self._received: list[Received] = []
@@ -145,16 +155,30 @@ class Service:
             self._typed.append((self.transports[0].protocol.lower(), "sent", "*", None, line))
             if not any(list(transport.peers()) for transport in self.transports):
                 self.record.line("[Server] Nobody is there to read that.")
-            self._tell_all([line])
+            self.tell_all([line])
+
+    def is_serving(self) -> bool:
+        """Tell whether nothing has asked the server to stop."""
+        return self.stage is Stage.SERVING
 
     def finish_pass(self) -> None:
         """Save, show and answer all that was received since the last call."""
-        received, texts = self._received, self._texts
+        received, texts, size = self._received, self._texts, self.received_bytes
         self._received, self._texts, self.received_bytes = [], [], 0
+        typed, self._typed = self._typed, []
         text = b" ".join(texts)
         if EXIT in text or TERMINATE in text or max(map(len, texts), default=0) > self.max_message:
             received = self._sort_out(received)
-        saved = self._save(received)
+        if self._keeping is None:
+            self.answer(received, text, True)
+        elif received or typed:
+            self._keeping.keep(received, text, size, typed)
+        self.let_go()
+        if self.stage is Stage.ASKED_TO_STOP and not (self._keeping and self._keeping.waits()):
+            self._stop()
+
+    def answer(self, received: list[Received], text: bytes, saved: bool) -> None:
+        """Show and answer what a pass received, whose text this is, now that it is known whether it is saved."""
         shows, echoes, answers = self._shows, self.reply == "echo", self.reply != "none"
         is_harmless = shows and self.record.is_harmless(text)
         for peer, messages, reply in received:
@@ -165,7 +189,7 @@ class Service:
                 if shows:
                     self.record.messages(peer.heading if saved else self._unsaved(peer), messages, is_harmless)
                 if not saved:
-                    peer.send([NOT_SAVED + ending(message) for message in messages])
+                    self.refuse(peer, messages)
                 elif echoes:
                     peer.send(messages)
                 elif answers:
@@ -174,11 +198,19 @@ class Service:
                 self.blame(peer, error)
         if self.reply == "relay" and saved:
             self._relay([(peer, messages) for peer, messages, _ in received if messages and peer.is_answered])
-        for peer in self._leaving:
-            self.attend(peer, peer.end)
-        self._leaving.clear()
-        if self.stage is Stage.ASKED_TO_STOP:
-            self._stop()
+
+    def refuse(self, peer: Peer, messages: list[bytes]) -> None:
+        """Tell a peer that its messages are not saved."""
+        peer.send([NOT_SAVED + ending(message) for message in messages])
+
+    def let_go(self) -> None:
+        """End the conversations of those who leave and have their answers; the others say nothing more."""
+        for peer in list(self._leaving):
+            if self._keeping and self._keeping.owes(peer):
+                peer.hold()
+            else:
+                del self._leaving[peer]
+                self.attend(peer, peer.end)
 
     def ask_to_stop(self, why: str, told: Peer | None = None) -> None:
         """Have the server stop at the end of this pass: show why, and tell every client who was not told already."""
@@ -230,6 +262,8 @@ class Service:
                 is_obeyed = self._exit_from == "anyone" or (self._exit_from == "local" and peer.is_local())
                 reply = SHUTTING_DOWN if is_obeyed else NOT_OBEYED % peer.name.encode()
                 found.append((peer, [], reply + ending(message)))
+                if is_obeyed:
+                    self.stage = Stage.ASKED_TO_STOP
             elif len(text) <= self.max_message:
                 found.append((peer, [message], b""))
             else:
@@ -237,15 +271,6 @@ class Service:
                 if peer.ends_for_good:
                     self._leaving[peer] = True
                     return
-
-    def _save(self, received: list[Received]) -> bool:
-        rows, self._typed = self._typed, []
-        if self._archive is None:
-            return True
-        for peer, messages, _ in received:
-            start = (peer.protocol.lower(), "received", peer.where, peer.subject or None)
-            rows += [(*start, without_ending(message)) for message in messages]
-        return not rows or self._archive.save(rows)
 
     def _unsaved(self, peer: Peer) -> bytes:
         return self.record.heading(f"[{peer.protocol} Server] Not saved, from ", peer.name) + b": "
@@ -267,7 +292,7 @@ class Service:
         ]
         speakers = {peer for peer, _ in said}
         if speakers:
-            self._tell_all([line for _, lines in blocks for line in lines], speakers)
+            self.tell_all([line for _, lines in blocks for line in lines], speakers)
         for peer in speakers if len(speakers) > 1 else ():
             self.attend(peer, peer.tell, [line for speaker, lines in blocks if speaker is not peer for line in lines])
 
@@ -280,7 +305,12 @@ class Service:
             self.record.line("[Server] To ", peer.name, f": {visible(line)}")
             self.attend(peer, peer.tell, [line])
 
-    def _tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
+    def hear(self, lines: list[bytes]) -> None:
+        """Tell everybody who is there what was said to other servers of this room."""
+        self.tell_all([as_line(line, self._ending) for line in lines])
+
+    def tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
+        """Tell lines to everybody who is there."""
         for transport in self.transports:
             for peer in list(transport.peers()):
                 if peer not in except_for:
@@ -288,6 +318,6 @@ class Service:
 
     def _stop(self) -> None:
         self.stage = Stage.STOPPING
-        self._tell_all([SHUTTING_DOWN], self._told_to_stop)
+        self.tell_all([SHUTTING_DOWN], self._told_to_stop)
         for transport in self.transports:
             transport.stop()

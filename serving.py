@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from gate import Network
+    from keeping import AnyArchive
     from service import Transport
+    from stream_archive import Place
     from text import Address
 
 TICK = 1.0
@@ -46,7 +48,7 @@ def add_arguments(parser: Parser, port: int, most: int, longest: int) -> None:
     add = parser.add_argument_group("messages").add_argument
     replies = ("confirm", "echo", "relay", "none")
     add("--reply", choices=replies, default="confirm", help="what to answer; relay: tell all others, too (confirm)")
-    add("--save", metavar="FILE", help="keep messages in this SQLite file; confirm what is on disk")
+    add("--save", metavar="FILE", type=place, help="keep messages in this SQLite file, or redis://HOST/STREAM")
     add("--max-message", metavar="BYTES", type=whole_number(1, most), default=longest, help=f"longest ({longest})")
     no_words = "take no line for a command: 'terminate' and 'exit' are messages"
     add("--no-words", action="store_true", help=no_words)
@@ -59,6 +61,15 @@ def network(text: str) -> Network:
         return ipaddress.ip_network(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}; give one such as 192.168.1.0/24 or 2001:db8::/32") from error
+
+
+def place(text: str) -> str | Place:
+    """Convert an argument to the name of a file, or to where a stream of Redis is."""
+    if not text.startswith(("redis://", "rediss://")):
+        return text
+    from stream_archive import Place
+
+    return Place(text)
 
 
 def open_all(
@@ -134,13 +145,25 @@ class Server:
         """Make what the options ask for. Raises Failure."""
         self.typed = TypedLines()
         self.record = Record(self.typed)
-        self.archive = None
-        if options.save is not None:
+        self.loop = Loop()
+        stream = None
+        if isinstance(options.save, str):
             from archive import Archive
 
-            self.archive = Archive(options.save, self.record)
+            self.archive: AnyArchive | None = Archive(options.save, self.record)
+        elif options.save:
+            from stream_archive import StreamArchive
+
+            stream = StreamArchive(options.save, self.record, self.loop)
+            self.archive = stream
+        else:
+            self.archive = None
         self.service = Service(options, self.record, self.archive)
-        self.loop = Loop()
+        self._ticks = [self.record.tick]
+        if stream:
+            self._ticks.append(stream.tick)
+            if options.reply == "relay":
+                stream.follow(self.service.hear)
         self.loop.catch_signals(("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"), self._take_signal)
         self.renew: Callable[[], None] | None = None
         """What SIGHUP calls, unless it comes from the terminal at which the server runs, and stops it."""
@@ -155,16 +178,18 @@ class Server:
             self.record.line(f"[{protocol} Server] Anybody who reaches this port can talk to it; --allow limits that.")
 
     def run(self) -> None:
-        """Serve until told to stop; then give the clients STOP_WITHIN seconds to read what they are owed."""
+        """Serve until told to stop; then give the archive, and after it the clients, STOP_WITHIN seconds."""
         self.loop.watch(self.typed.socket.fileno(), self._read_typed)
         self.typed.start()
         self.record.flush()
         self.typed.ask()
-        while self.service.stage is not Stage.STOPPING:
+        while self.service.is_serving():
             self._pass(RETRY if self.record.waits() else TICK)
-        deadline = time.monotonic() + STOP_WITHIN
-        while time.monotonic() < deadline and not all(part.is_stopped() for part in self.service.transports):
-            self._pass(RETRY)
+        self._pass_until(lambda: self.service.stage is Stage.STOPPING)
+        if self.archive and self.service.stage is not Stage.STOPPING:
+            self.archive.close()  # which tells that what still waits is not kept
+            self.service.finish_pass()
+        self._pass_until(lambda: all(part.is_stopped() for part in self.service.transports))
 
     def close(self) -> None:
         """Close what is open, and leave the terminal as it was."""
@@ -176,6 +201,11 @@ class Server:
         self.record.flush()
         self.typed.close()
         self.loop.close()
+
+    def _pass_until(self, is_done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + STOP_WITHIN
+        while time.monotonic() < deadline and not is_done():
+            self._pass(RETRY)
 
     def _pass(self, wait: float) -> None:
         service, record = self.service, self.record
@@ -193,9 +223,8 @@ class Server:
         service.finish_pass()
         if now >= self._next_tick:
             self._next_tick = now + TICK
-            record.tick(now)
-            for transport in service.transports:
-                transport.tick(now)
+            for tick in (*self._ticks, *(transport.tick for transport in service.transports)):
+                tick(now)
         record.flush()
 
     def _blame(self, function: Callable[[], object], error: Exception) -> None:

@@ -115,10 +115,10 @@ class Connection(Entrance):
 
     read_header, handshake: it is at the entrance. read: the client is served. flush: something does not fit, and who
     does not read is not read from. flush_last: the conversation has ended, but for that. drain: it is the client's
-    turn to close. A closed connection has none.
+    turn to close. A closed connection has none, nor has one that is held until the archive has answered.
     """
 
-    __slots__ = ("_at_end", "_drained", "_read_size", "_service", "_transmit", "_unsent", "lines", "receive")
+    __slots__ = ("_at_end", "_drained", "_held", "_read_size", "_service", "_transmit", "_unsent", "lines", "receive")
     ends_for_good = True
 
     def __init__(self, listener: Listener, connected: socket.socket, name: str, host: str | None, lines: Lines) -> None:
@@ -130,6 +130,7 @@ class Connection(Entrance):
         self._read_size = FEW
         self._drained = 0
         self._at_end = False
+        self._held = False
 
     def begin(self, data: bytes = b"") -> None:
         """Serve the client, who has sent this much."""
@@ -175,8 +176,22 @@ class Connection(Entrance):
         """Send what did not fit; then go on reading."""
         del self._unsent[: self._transmit(self._unsent)]  # type: ignore[union-attr]
         self.heard_at = self.loop.now
-        if not self._unsent:
+        if not self._unsent and self._held:
+            self.loop.forget(self.socket.fileno())
+        elif not self._unsent:
             self.loop.watch(self.socket.fileno(), self.handshake if self in self.places.entering else self.read)
+
+    def hold(self) -> None:
+        """Read nothing more until go_on()."""
+        self._held = True
+        if not self._unsent:
+            self.loop.forget(self.socket.fileno())
+
+    def go_on(self) -> None:
+        """Read on, if the conversation still goes on."""
+        self._held = False
+        if self in self.places.served and not self._unsent:
+            self.loop.watch(self.socket.fileno(), self.read)
 
     def turn_away(self, reply: bytes) -> None:
         """Send this reply alone, but for TLS, where it would take a handshake; and end."""
@@ -217,7 +232,7 @@ class Connection(Entrance):
 
     def idle_since(self) -> float:
         """Return when the client last sent or took something, in seconds; one that has to read gets more time."""
-        return self.heard_at + (FLUSH_TIME if self._unsent else 0.0)
+        return self.heard_at + (FLUSH_TIME if self._unsent or self._held else 0.0)
 
     def _take(self, data: bytes) -> None:
         """Hand the lines that are whole now to the service."""

@@ -35,6 +35,7 @@ from benchmark_build import HAS_UVLOOP, describe_build
 from benchmark_client import show_client
 from benchmark_fairness import show_fairness
 from benchmark_load import Handshakes, Run, Silence, connect_tcp, connect_tls, connect_udp, make_certificate
+from benchmark_redis import HAS_REDIS, a_redis, show_shared_room
 from benchmark_servers import (
     CORES,
     LOAD_CORES,
@@ -359,6 +360,24 @@ def show_save(options: argparse.Namespace) -> None:
     rate_table("TCP: `--save`", cases, options, note)
 
 
+def show_redis(options: argparse.Namespace) -> None:
+    """Measure a stream of Redis as the archive, and as a room over two servers."""
+    if not HAS_REDIS:
+        print("\nSkipped: redis, since redis-server is not installed.")
+        return
+    for policy in ("everysec", "always"):
+        with a_redis("--appendonly", "yes", "--appendfsync", policy) as where:
+            stream = ours("tcp", "--save", where, name="**--save redis://**", shows=True)
+            file = ours("tcp", "--save", "{folder}/messages.db", name="--save FILE", shows=True)
+            each = python_peers("tcp", "--stream", where, kinds="asyncio", shows=True)[0]
+            each = replace(each, name="asyncio and redis-py, an XADD a message")
+            contenders = [stream, file, each]
+            cases = [Case(f"50 connections, {count} in flight", contenders, in_flight=count) for count in (1, 50)]
+            note = "Redis runs on the core of the load. All show each message."
+            rate_table(f"TCP: `--save redis://`, `appendfsync {policy}`", cases, options, note)
+    show_shared_room(options)
+
+
 def show_tls(options: argparse.Namespace) -> None:
     """Measure TLS."""
     with tempfile.TemporaryDirectory() as folder:
@@ -402,6 +421,7 @@ SECTIONS: dict[str, tuple[Callable[[argparse.Namespace], None], str]] = {
     "memory": (show_memory, ""),
     "client": (show_client, ""),
     "save": (show_save, "--save"),
+    "redis": (show_redis, "redis://"),
     "tls": (show_tls, "--tls-cert"),
     "reuse-port": (show_reuse_port, "--reuse-port"),
     "fairness": (show_fairness, "--udp-port"),

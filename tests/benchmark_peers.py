@@ -75,6 +75,38 @@ class SavedLines(Lines):
             self.transport.write(confirmations([line]) or b"")
 
 
+class StreamedLines(Lines):
+    """A connection whose every line is an XADD of its own, as redis-py has it."""
+
+    redis: Any
+    stream: str
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        super().connection_made(transport)
+        self.queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self.task = asyncio.ensure_future(self.keep())
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """End."""
+        self.task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Take each finished line."""
+        *lines, self.unfinished = (self.unfinished + data).split(b"\n")
+        for line in lines:
+            self.queue.put_nowait(line)
+
+    async def keep(self) -> None:
+        """Add each line to the stream, then confirm it."""
+        while True:
+            line = await self.queue.get()
+            await self.redis.xadd(self.stream, {"text": line})
+            if OPTIONS.show:
+                show(line)
+            self.transport.write(confirmations([line]) or b"")
+
+
 class ToldLines(Lines):
     """A connection whose lines all others are told, with who said them."""
 
@@ -196,7 +228,14 @@ async def serve() -> None:
         )
         await streams.serve_forever()
     else:
-        factory = SavedLines if OPTIONS.save else ToldLines if OPTIONS.room else Lines
+        if OPTIONS.stream:
+            import redis.asyncio  # type: ignore[import-not-found, unused-ignore]
+
+            where, _, StreamedLines.stream = OPTIONS.stream.rpartition("/")
+            StreamedLines.redis = redis.asyncio.Redis.from_url(where)
+        factory = (
+            StreamedLines if OPTIONS.stream else SavedLines if OPTIONS.save else ToldLines if OPTIONS.room else Lines
+        )
         server = await loop.create_server(factory, HOST, OPTIONS.port, backlog=BACKLOG, ssl=context)
         await server.serve_forever()
 
@@ -210,6 +249,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print each message")
     parser.add_argument("--room", action="store_true", help="tell each line to all others (asyncio, uvloop)")
     parser.add_argument("--save", metavar="FILE", help="commit each line to this SQLite file (asyncio, uvloop)")
+    parser.add_argument("--stream", metavar="URL", help="add each line to this stream of Redis (asyncio, uvloop)")
     parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"), help="speak TLS (not threads)")
     parser.parse_args(namespace=OPTIONS)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

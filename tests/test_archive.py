@@ -476,7 +476,9 @@ class Loads(ArchiveTest):
             with mock.patch("time.sleep", lambda _: other.execute("COMMIT")):
                 archive = Archive(str(self.file), mock.Mock())
             self.addCleanup(archive.close)
-            self.assertTrue(archive.save([("tcp", "received", "peer", None, b"one")]))
+            done = mock.Mock()
+            archive.save([("tcp", "received", "peer", None, b"one")], done)
+            done.assert_called_once_with(True)
         self.assertEqual(self.texts(), ["one"])
 
     def test_several_servers_share_a_file(self) -> None:

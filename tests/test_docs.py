@@ -538,7 +538,7 @@ class Configurations(TestCase):
 
     def test_every_block_is_of_a_kind_that_is_tried(self) -> None:
         kinds = {kind for text in PAGES.values() for kind, _ in BLOCK.findall(text)}
-        tried = {"console", "python", "sh", "nginx", "haproxy", "ini", "logrotate"}
+        tried = {"console", "python", "sh", "nginx", "haproxy", "ini", "logrotate", "redis"}
         self.assertLessEqual(kinds, tried | {"mermaid", "text"})
         self.assertEqual(sum(text.count("```") for text in PAGES.values()) // 2, sum(map(len, all_blocks())))
 

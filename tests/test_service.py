@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import itertools
 import unittest
+from typing import Callable
 from unittest import mock
 
 import support  # noqa: F401  # which makes the rooms importable
@@ -104,11 +105,11 @@ class FakeArchive:
         self.rows: list[tuple[object, ...]] = []
         self.is_full = False
 
-    def save(self, rows: list[tuple[object, ...]]) -> bool:
+    def save(self, rows: list[tuple[object, ...]], done: Callable[[bool], None]) -> None:
         """Keep rows, if there is room."""
         if not self.is_full:
             self.rows += rows
-        return not self.is_full
+        done(not self.is_full)
 
 
 def service_with(

@@ -1,0 +1,78 @@
+"""Servers: what others append to a stream of Redis: what is new in it, and how much was gone too soon; no socket."""
+
+from __future__ import annotations
+
+from lines import as_line
+from resp import Refusal, command
+from text import TYPE_CHECKING, without_ending
+
+if TYPE_CHECKING:
+    from typing import Any
+
+AT_ONCE = 100
+"""Entries that are asked for, and told, at once."""
+BLOCK = 2000
+"""Milliseconds that Redis waits for a new entry before it says that there is none."""
+
+
+class Following:
+    """How far a stream was read. Each question asks for its state, and for what comes after the last entry read."""
+
+    def __init__(self, stream: str, server: str) -> None:
+        """Take the stream's name, and that of this run of the server, whose own messages are told already."""
+        self._stream, self._server = stream, server.encode()
+        self._last = b""
+        """The last entry that was read."""
+        self._read: int | None = None
+        """How many were ever added up to that one; None if that is not known."""
+        self.missed = 0
+        """How many were gone before they could be read; whoever tells of them begins anew."""
+
+    def state(self) -> bytes:
+        """Return the command that asks for the stream's state."""
+        return command("XINFO", "STREAM", self._stream)
+
+    def question(self) -> bytes:
+        """Return the commands, two, that ask for its state and for what is new; the second waits until there is any."""
+        read = ("XREAD", "COUNT", AT_ONCE, "BLOCK", BLOCK, "STREAMS", self._stream, self._last)
+        return self.state() + command(*read)
+
+    def take_state(self, answers: list[Any]) -> str:
+        """Take the stream's state; return what is wrong with it, or "". The first time, it is where reading begins.
+
+        Redis counts what was ever added since version 7; before, what is missed can not be counted.
+        """
+        (answer,) = answers
+        is_missing = isinstance(answer, Refusal) and "no such key" in answer
+        if isinstance(answer, Refusal) and not is_missing:
+            return str(answer)
+        found = {} if is_missing else dict(zip(answer[::2], answer[1::2]))
+        newest: bytes = found.get(b"last-generated-id", b"0-0")
+        added: int | None = found.get(b"entries-added", 0 if is_missing else None)
+        self._last = self._last or newest
+        has_read_all = number(newest) <= number(self._last)
+        if added is None or self._read is None or added < self._read:  # the last: it was deleted, or Redis lost some
+            self._read = added if has_read_all else None
+            return ""
+        gone = added - self._read if has_read_all else added - found[b"length"] - self._read
+        self._read += max(gone, 0)
+        self.missed += max(gone, 0)
+        return ""
+
+    def take_new(self, answer: list[Any] | None) -> list[bytes]:
+        """Take what is new; return the lines that the room is told, without what this server has appended itself."""
+        lines = []
+        for entry, fields in answer[0][1] if answer else ():
+            self._last = entry
+            self._read = None if self._read is None else self._read + 1
+            found = dict(zip(fields[::2], fields[1::2]))
+            if found.get(b"server") != self._server and b"text" in found:
+                subject = b" (%b)" % found[b"subject"] if found.get(b"subject") else b""
+                name = b"" if found.get(b"direction") == b"sent" else found.get(b"peer", b"?") + subject + b": "
+                lines.append(as_line(name + without_ending(found[b"text"]), "lf"))
+        return lines
+
+
+def number(entry: bytes) -> tuple[int, ...]:
+    """Return the number of an entry, by which they are in order: milliseconds, and a count of those within the same."""
+    return tuple(map(int, entry.split(b"-")))
