@@ -14,6 +14,7 @@ import socket
 import sys
 
 from common import MAX_DATAGRAM, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
+from losses import Losses
 from service import Peer, Transport
 from serving import Server, add_arguments, find_own, is_own_address, listen_failure, prepare, serve
 from sockets import widen_buffer
@@ -71,6 +72,7 @@ class Endpoint(Transport):
         self._may_circle = self.service.reply in ("echo", "relay")
         self._unsent = 0
         self._socket = open_endpoint(options, port)
+        self._losses = Losses(self._socket, self.record, self.protocol)
         self._address: Address = self._socket.getsockname()
         self._is_wildcard = self._address[0] in ("0.0.0.0", "::")
         self._tells_destination = self._is_wildcard and tell_destination(self._socket)
@@ -153,6 +155,7 @@ class Endpoint(Transport):
 
     def close(self) -> None:
         """Close the socket."""
+        self._losses.finish()
         self.loop.forget(self._socket.fileno())
         self._socket.close()
 
@@ -178,6 +181,7 @@ class Endpoint(Transport):
         for peer in [peer for peer in self._peers.values() if peer.heard_at < now - PEER_TIME]:
             del self._peers[peer.key]
         self._repeats.clear()
+        self._losses.show()
         if self._unsent:
             self.record.line(f"[UDP Server] {self._unsent} datagrams were not sent: there was no room for them")
             self._unsent = 0
