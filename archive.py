@@ -7,7 +7,7 @@ import os
 import time
 
 from common import Failure, reason
-from record import Record, complain
+from record import Record, complain, utc
 from text import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ class Archive:
         done(self._store(rows))
 
     def _store(self, rows: list[Row]) -> bool:
-        now = time.time()
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
+        at = utc()
         patience = IMPATIENCE if self._failing else PATIENCE
         try:
             with self._open(patience) as database:  # which commits at the end, or rolls back

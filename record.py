@@ -68,10 +68,10 @@ class Record:
         else:
             self._blocks.append(self.heading(event, name) + self._encode(visible(rest)))
 
-    def heading(self, event: str, name: str) -> bytes:
-        """Return the start of a line, text and whom it is about, as it is written."""
+    def heading(self, event: str, name: str, end: str = "") -> bytes:
+        """Return the start of a line, text and whom it is about, as it is written, and what ends that."""
         name = visible(name)
-        return self._encode(visible(event) + (paint(name, DIM) if self._coloured and name else name))
+        return self._encode(visible(event) + (paint(name, DIM) if self._coloured and name else name) + end)
 
     def messages(self, heading: bytes, messages: list[bytes], is_harmless: bool) -> None:
         """Show messages as they came from the network, a line each, with a heading before it."""
@@ -115,14 +115,13 @@ class Record:
 
     def flush(self) -> None:
         """Write what there is, as far as that is possible at once."""
-        if self._blocks:
-            blocks, self._blocks = self._blocks, []
-            self._add(b"\n".join(blocks) + b"\n")
+        self._add_blocks()
         if self._unwritten:
             self._write()
         if self._dropped and not self._unwritten and not self._has_failed:
             count, self._dropped = self._dropped, 0
-            self._add(b"[Server] %d lines were not shown, since the output stood still.\n" % count)
+            self.line(f"[Server] {count} lines were not shown, since the output stood still.")
+            self._add_blocks()
             self._write()
 
     def finish(self) -> None:
@@ -138,6 +137,11 @@ class Record:
 
     def _encode(self, text: str) -> bytes:
         return text.encode(self._encoding, "backslashreplace")
+
+    def _add_blocks(self) -> None:
+        if self._blocks:
+            blocks, self._blocks = self._blocks, []
+            self._add(b"\n".join(blocks) + b"\n")
 
     def _add(self, block: bytes) -> None:
         if self._output < 0:
@@ -172,6 +176,20 @@ class Record:
         if not self._has_failed:
             self._has_failed = True
             complain(f"cannot write to standard output: {why}; serving goes on, without a record")
+
+
+class TimedRecord(Record):
+    """The same, each line with the time before it at which it was shown (`--timestamps`)."""
+
+    def _add(self, block: bytes) -> None:
+        start = utc().encode() + b" "
+        super()._add(start + block[:-1].replace(b"\n", b"\n" + start) + b"\n")
+
+
+def utc() -> str:
+    """Return the time, UTC, in the form of ISO 8601 with milliseconds."""
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
 
 
 def complain(problem: str) -> bool:

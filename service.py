@@ -75,7 +75,7 @@ class Peer:
         """Be known by an address, and by the subject of a certificate, from now on; the name that is shown has both."""
         self.where, self.subject = where, subject
         self.name = f"{where} ({subject})" if subject else where
-        self.heading = record.heading(f"[{self.protocol} Server] Received from ", self.name) + b": "
+        self.heading = record.heading(f"[{self.protocol} Server] Received from ", self.name, ": ")
 
 
 class Transport:
@@ -273,7 +273,7 @@ class Service:
                     return
 
     def _unsaved(self, peer: Peer) -> bytes:
-        return self.record.heading(f"[{peer.protocol} Server] Not saved, from ", peer.name) + b": "
+        return self.record.heading(f"[{peer.protocol} Server] Not saved, from ", peer.name, ": ")
 
     def _reply(self, peer: Peer, reply: bytes) -> None:
         if reply.startswith(SHUTTING_DOWN):

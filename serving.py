@@ -12,7 +12,7 @@ import time
 
 from common import Failure, Parser, reason, whole_number
 from loop import Loop
-from record import Record
+from record import Record, TimedRecord
 from service import Peer, Service, Stage
 from terminal import TypedLines
 from text import TYPE_CHECKING, resolve, show_address
@@ -45,7 +45,8 @@ def add_arguments(parser: Parser, port: int, most: int, longest: int) -> None:
     add("--allow", metavar="NETWORK", type=network, action="append", help="serve only who is in it; may be repeated")
     add("--exit-from", choices=("local", "anyone", "nobody"), default="local", help="whose 'exit' to obey (local)")
     add("--reuse-port", action="store_true", help="let several copies of the server share the port")
-    add = parser.add_argument_group("messages").add_argument
+    messages = parser.add_argument_group("messages")
+    add = messages.add_argument
     replies = ("confirm", "echo", "relay", "none")
     add("--reply", choices=replies, default="confirm", help="what to answer; relay: tell all others, too (confirm)")
     add("--save", metavar="FILE", type=place, help="keep messages in this SQLite file, or redis://HOST/STREAM")
@@ -53,6 +54,9 @@ def add_arguments(parser: Parser, port: int, most: int, longest: int) -> None:
     no_words = "take no line for a command: 'terminate' and 'exit' are messages"
     add("--no-words", action="store_true", help=no_words)
     add("--quiet", action="store_true", help="do not show each message")
+    form = messages.add_mutually_exclusive_group().add_argument
+    form("--timestamps", action="store_true", help="begin each line with the time (UTC)")
+    form("--json", action="store_true", help="one JSON object a line, each with its time")
 
 
 def network(text: str) -> Network:
@@ -144,7 +148,11 @@ class Server:
     def __init__(self, options: argparse.Namespace) -> None:
         """Make what the options ask for. Raises Failure."""
         self.typed = TypedLines()
-        self.record = Record(self.typed)
+        self.record: Record = TimedRecord(self.typed) if options.timestamps else Record(self.typed)
+        if options.json:
+            from json_record import JsonRecord
+
+            self.record = JsonRecord(self.typed)
         self.loop = Loop()
         stream = None
         if isinstance(options.save, str):

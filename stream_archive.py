@@ -14,6 +14,7 @@ import urllib.parse
 
 from common import Failure
 from following import Following
+from record import utc
 from redis_link import SLOW, Link, State, first_refusal
 from resp import Refusal, command, words
 from text import TYPE_CHECKING, resolve, visible
@@ -109,8 +110,7 @@ class StreamArchive:
 
     def save(self, rows: list[Row], done: Callable[[bool], None]) -> None:
         """Append rows, and call `done` with whether all of them are there, in the order of the calls."""
-        now = time.time()
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
+        at = utc()
         limit = ("MAXLEN", "~", self._place.most) if self._place.most else ()
         start = ("XADD", self._place.stream, *limit, "*", "server", self._server, "at", at)
         head = b"*%d\r\n%b" % (len(start) + 2 * len(FIELDS), words(*start))

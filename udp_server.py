@@ -14,6 +14,7 @@ import socket
 import sys
 
 from common import MAX_DATAGRAM, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
+from losses import Losses
 from service import Peer, Transport
 from serving import Server, add_arguments, is_own_address, open_all, prepare, serve
 from sockets import widen_buffer
@@ -73,6 +74,7 @@ class Endpoint(Transport):
         self._may_circle = self.service.reply in ("echo", "relay")
         self._unsent = 0
         self._socket = endpoint
+        self._losses = Losses(self._socket, self.record, self.protocol)
         self._address: Address = self._socket.getsockname()
         self._is_wildcard = self._address[0] in ("0.0.0.0", "::")
         self._tells_destination = self._is_wildcard and tell_destination(self._socket)
@@ -155,6 +157,7 @@ class Endpoint(Transport):
 
     def close(self) -> None:
         """Close the socket."""
+        self._losses.finish()
         self.loop.forget(self._socket.fileno())
         self._socket.close()
 
@@ -180,6 +183,7 @@ class Endpoint(Transport):
         for peer in [peer for peer in self._peers.values() if peer.heard_at < now - PEER_TIME]:
             del self._peers[peer.key]
         self._repeats.clear()
+        self._losses.show()
         if self._unsent:
             self.record.line(f"[UDP Server] {self._unsent} datagrams were not sent: there was no room for them")
             self._unsent = 0

@@ -283,6 +283,7 @@ class Datagrams(PeerTest):
         server.loop.now = 1000.0
         server.record.heading.return_value = service.record.heading.return_value = b""
         faked = mock.Mock(**{f"{name}.side_effect": result for name, result in results.items()})
+        faked.getsockopt.return_value = bytes(36)
         faked.getsockname.return_value = "127.0.0.1", 9001
         return udp_server.Endpoint(server, faked), faked
 

@@ -42,7 +42,8 @@ KNOWS_PROTOCOLS = {
 }
 """The words with which a room may name a protocol; any other room has none."""
 OF_REDIS = {"stream_archive", "redis_link", "following", "resp", "urllib.parse", "random"}
-OF_OPTIONS = OF_REDIS | {"tls", "ssl", "certificates", "credentials", "archive", "keeping", "sqlite3", "proxy_header"}
+OF_TLS = {"tls", "ssl", "certificates", "credentials"}
+OF_OPTIONS = OF_REDIS | OF_TLS | {"json", "json_record", "archive", "keeping", "sqlite3", "proxy_header"}
 """What is loaded only when an option asks for it, as is the script of the other protocol."""
 SLOW = {"asyncio", "ctypes", "dataclasses", "inspect", "json", "logging", "pathlib", "shutil", "subprocess", "typing"}
 """What nobody should wait for at the start; examples."""
@@ -184,6 +185,7 @@ class Loaded(TestCase):
             ("tcp_server.py", (), set()),
             ("tcp_server.py", ("--allow", "127.0.0.1", "--reply", "relay", "--idle-timeout", "60"), set()),
             ("tcp_server.py", ("--udp-port", "0"), {"udp_server"}),
+            ("tcp_server.py", ("--ending", "lf", "--max-per-address", "9"), set()),
             ("tcp_server.py", ("--save", f"{folder.name}/tcp.db"), archive),
             ("tcp_server.py", ("--proxy-from", "127.0.0.1"), {"proxy_header"}),
             ("udp_server.py", ("--allow", "127.0.0.1", "--reply", "relay"), set()),

@@ -81,9 +81,9 @@ class FakeRecord:
         """Note an event."""
         self.lines.append(event + name + rest)
 
-    def heading(self, event: str, name: str) -> bytes:
+    def heading(self, event: str, name: str, end: str = "") -> bytes:
         """Return the start of a line."""
-        return f"{event}{name}".encode()
+        return f"{event}{name}{end}".encode()
 
     def repeatable(self, _kind: str, _subject: str, event: str) -> None:
         """Note an event that a peer can repeat."""
