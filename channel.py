@@ -96,7 +96,7 @@ class Channel:
         if again:
             self.send(again)
 
-    def send_again(self, messages: list[bytes]) -> None:
+    def resend(self, messages: list[bytes]) -> None:
         """Send messages to which no reply came in time."""
         self.send(messages)
 

@@ -189,11 +189,11 @@ class Session:
         elif channel.state is State.PARTING:
             channel.failures += 1
             channel.active_at = now
-            channel.send_again([EXIT])
+            channel.resend([EXIT])
         elif not channel.is_stream:
             again = channel.ledger.retry(now - self._timeout, now, channel.retries)
             if again:
-                channel.send_again(again)
+                channel.resend(again)
             self._output.lose(channel.ledger.give_up(now - self._timeout), late)
         elif channel.reconnects:
             raise Broken(late)
