@@ -129,6 +129,10 @@ class Channel:
             self.loop.forget(descriptor)
         self._awaited = {}
 
+    def is_connecting(self) -> bool:
+        """Tell whether an attempt to connect is under way."""
+        return self._attempt is not None
+
     def is_clear(self) -> bool:
         """Tell whether nothing is kept."""
         return not self.unsent

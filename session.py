@@ -223,6 +223,8 @@ class Session:
         is_down = channel.state is State.DOWN
         if is_down and self._word and self._output.is_interactive:
             return False  # a person who leaves does not wait for a connection
+        if channel.is_connecting() and not self._output.is_interactive:
+            return True  # the server may have something to say
         return channel.ledger.due > 0 or not channel.is_clear() or (is_down and self._word == EXIT)
 
     def _advance(self) -> None:
