@@ -96,7 +96,7 @@ class Channel:
         if again:
             self.send(again)
 
-    def send_again(self, messages: list[bytes]) -> None:
+    def resend(self, messages: list[bytes]) -> None:
         """Send messages to which no reply came in time."""
         self.send(messages)
 
@@ -128,6 +128,10 @@ class Channel:
         for descriptor in self._awaited:
             self.loop.forget(descriptor)
         self._awaited = {}
+
+    def is_connecting(self) -> bool:
+        """Tell whether an attempt to connect is under way."""
+        return self._attempt is not None
 
     def is_clear(self) -> bool:
         """Tell whether nothing is kept."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import errno
 import itertools
 import os
 import socket
@@ -17,6 +16,7 @@ import time
 from channel import Broken
 from common import Failure, reason
 from loop import READ, WRITE
+from target import interface_cure
 from text import TYPE_CHECKING, resolve, show_address, visible
 
 if TYPE_CHECKING:
@@ -137,7 +137,4 @@ def in_words(error: OSError, address: Address) -> str:
     """Return what keeps an address from being reached, and what to do about it."""
     if isinstance(error, ConnectionRefusedError):
         return "connection refused (start the server, or check the port)"
-    if error.errno == errno.EINVAL and address[0].startswith("fe80:") and not address[3]:
-        names = [name for _, name in socket.if_nameindex()]
-        return f"this address is one of a single network; add its interface, as in {address[0]}%{names[-1]}"
-    return reason(error)
+    return interface_cure(error, address) or reason(error)

@@ -189,11 +189,11 @@ class Session:
         elif channel.state is State.PARTING:
             channel.failures += 1
             channel.active_at = now
-            channel.send_again([EXIT])
+            channel.resend([EXIT])
         elif not channel.is_stream:
             again = channel.ledger.retry(now - self._timeout, now, channel.retries)
             if again:
-                channel.send_again(again)
+                channel.resend(again)
             self._output.lose(channel.ledger.give_up(now - self._timeout), late)
         elif channel.reconnects:
             raise Broken(late)
@@ -223,6 +223,8 @@ class Session:
         is_down = channel.state is State.DOWN
         if is_down and self._word and self._output.is_interactive:
             return False  # a person who leaves does not wait for a connection
+        if channel.is_connecting() and not self._output.is_interactive:
+            return True  # the server may have something to say
         return channel.ledger.due > 0 or not channel.is_clear() or (is_down and self._word == EXIT)
 
     def _advance(self) -> None:

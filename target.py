@@ -100,6 +100,14 @@ def go_out_from(unbound: socket.socket, own: Sources) -> None:
     try:
         unbound.bind(address)
     except OSError as error:
-        why = OWN_CURES.get(error.errno or 0, reason(error))
+        why = interface_cure(error, address) or OWN_CURES.get(error.errno or 0, reason(error))
         where = show_address(address) if address[1] else address[0]
         raise OSError(f"cannot go out from {where}: {why}") from error
+
+
+def interface_cure(error: OSError, address: Address) -> str:
+    """Return what to do about an address that means nothing without its interface (RFC 4291); "" if it is not that."""
+    if error.errno != errno.EINVAL or not address[0].startswith("fe80:") or address[3]:
+        return ""
+    names = [name for _, name in socket.if_nameindex()]
+    return f"this address is one of a single network; add its interface, as in {address[0]}%{names[-1]}"

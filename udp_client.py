@@ -92,7 +92,7 @@ class UdpChannel(Channel):
         self.unsent.extend([message or b"\n" for message in messages])
         self.flush()
 
-    def send_again(self, messages: list[bytes]) -> None:
+    def resend(self, messages: list[bytes]) -> None:
         """Send messages to which no reply came in time: to the next address, if none has come from this one at all."""
         if len(self._places) > 1 and time.monotonic() >= self._taken_at + self._timeout:
             self._untried = len(self._places)

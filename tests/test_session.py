@@ -295,6 +295,25 @@ class Breaks(SessionTest):
         self.hear(talking, CONFIRMATION + b"hello")
         self.assertEqual((talking.phase, self.channel.failures), (Phase.OVER, 0))
 
+    def test_a_connection_that_is_being_made_when_the_input_ends(self) -> None:
+        """It is waited for, as the server may have something to say; a person who leaves does not wait."""
+        for is_interactive in (False, True):
+            with self.subTest(is_interactive=is_interactive):
+                talking = self.begin(reconnects=True)
+                talking._output.is_interactive = is_interactive
+                self.channel.fail()
+                with mock.patch.object(self.channel, "connect", lambda: (({}, 0.0) for _ in "1")):
+                    self.channel.open()
+                talking._input_over = True
+                talking._advance()
+                if is_interactive:
+                    self.assertIs(talking.phase, Phase.OVER)
+                    continue
+                self.assertIs(talking.phase, Phase.SETTLING)
+                self.channel.open()
+                talking._advance()
+                self.assertEqual((talking.phase, self.channel.is_finished), (Phase.PARTING, True))
+
     def test_after_the_end(self) -> None:
         for word, no_reply, said_goodbye, code in (
             ("exit", False, False, 1),

@@ -217,6 +217,12 @@ class Clients(TestCase):
                         client = self.client(script, port, "--source", source, "-m", "one")
                         self.assert_one_line_error(client, problem)
 
+    @HAS_IPV6
+    def test_a_source_without_its_interface(self) -> None:
+        for script in CLIENTS:
+            client = self.client(script, "::1", 9, "--source", "fe80::1", "-m", "one")
+            self.assert_one_line_error(client, r"cannot go out from fe80::1: .*add its interface, as in fe80::1%\w+")
+
     def test_a_family_that_the_host_has_not(self) -> None:
         for script in CLIENTS:
             for options in (("-6", "127.0.0.1"), ("-4", "::1"), ("--source", "127.0.0.1", "::1")):

@@ -933,7 +933,11 @@ class Help(TestCase):
 
     def test_wrong_arguments(self) -> None:
         """They are told in one line."""
-        for script, arguments in (("tcp_server.py", ["x"]), ("udp_client.py", []), ("tcp_client.py", ["h", 1, "--x"])):
+        for script, arguments in (
+            ("tcp_server.py", ["x"]),
+            ("udp_client.py", ["h:x"]),
+            ("tcp_client.py", ["h", 1, "--x"]),
+        ):
             with self.subTest(script):
                 self.assert_one_line_error(self.client(script, *arguments), "--help shows how to use it", 2)
 
