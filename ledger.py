@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from common import CONFIRMATION, NOT_SAVED, TOO_LONG
+from text import without_ending
 
 Sent = tuple[int, bytes, float, float, int]
 """A waiting message: its number, the message, when it was sent first and last, in seconds, and how often again."""
@@ -27,6 +28,8 @@ class Ledger:
         self._waiting: dict[bytes, list[Sent]] = {}  # by what replies repeat; the oldest of equal ones stands first
         self._refused = 0
         self._longest_taken = sys.maxsize
+        self._confirms: bool | None = None  # how this server answers: with confirmations, or echoes; None if unknown
+        self._undecided: list[bytes] = []  # replies that come to mean one message or another once that is known
 
     @property
     def due(self) -> int:
@@ -49,19 +52,11 @@ class Ledger:
         say for which message, and a person may have typed it; so no message is struck off for it. Return how many
         messages are confirmed.
         """
-        waiting, repeated, confirmed = self._waiting, self._repeated, []
+        confirmed = []
         for reply in replies:
-            text = repeated(reply)
-            equal = waiting.get(text)  # those whose echo it is
-            if reply.startswith(CONFIRMATION):
-                confirmed_text = repeated(reply[len(CONFIRMATION) :])
-                confirmable = waiting.get(confirmed_text)
-                if confirmable and not (equal and equal[0] < confirmable[0]):
-                    text, equal = confirmed_text, confirmable
-            if equal:
-                confirmed.append(equal.pop(0))
-                if not equal:
-                    del waiting[text]
+            sent = self._named(reply)
+            if sent:
+                confirmed.append(self._pop(sent))
             elif reply.startswith(REFUSED):
                 self._refused += 1
                 limit = reply[len(REFUSED[0]) :].split(b" ")[0]
@@ -74,7 +69,52 @@ class Ledger:
             self.total_time += sum(times)
             self.shortest_time = min(self.shortest_time, *times)
             self.longest_time = max(self.longest_time, *times)
+        if self._undecided and self._confirms is not None:
+            undecided, self._undecided = self._undecided, []
+            return len(confirmed) + self.take(undecided, now)
         return len(confirmed)
+
+    def _named(self, reply: bytes) -> Sent | None:
+        """Return the message that a reply answers for certain; keep a reply that may become certain.
+
+        `Message received: x` is what a server says that confirms `x`, and what one says that echoes the whole. Where
+        both wait, it means the one that goes with how the server answered others.
+        """
+        if self._confirms and reply.startswith(CONFIRMATION):
+            return self._meant(reply[len(CONFIRMATION) :])
+        echoed = self._meant(reply)
+        if not reply.startswith(CONFIRMATION):
+            if echoed and self._confirms is None:
+                self._confirms = False
+            return echoed
+        confirmed = self._meant(reply[len(CONFIRMATION) :])
+        if self._confirms is None and confirmed and echoed:
+            if len(self._undecided) < self.waiting:
+                self._undecided.append(reply)
+            return None
+        if confirmed and not echoed:
+            self._confirms = True
+        return echoed or confirmed
+
+    def _meant(self, text: bytes) -> Sent | None:
+        """Return the waiting message whose text this is, the oldest of equal ones; none if it could be another."""
+        alike = self._waiting.get(self._repeated(text))
+        if not alike or self._repeated is bytes:
+            return alike[0] if alike else None
+        whole = without_ending(text)
+        same = [sent for sent in alike if without_ending(sent[1]) == whole]  # whose line ending may have been changed
+        exact = [sent for sent in same if sent[1] == text]
+        cut = [sent for sent in alike if sent not in same and sent[1].startswith(whole)]
+        possible = [*(exact or same), *cut]
+        return possible[0] if len({message for _, message, *_ in possible}) == 1 else None
+
+    def _pop(self, sent: Sent) -> Sent:
+        text = self._repeated(sent[1])
+        equal = self._waiting[text]
+        equal.remove(sent)  # it is the first, or nearly
+        if not equal:
+            del self._waiting[text]
+        return sent
 
     def oldest(self) -> float:
         """Return when a reply was first to be expected of those missing, in seconds; infinity if none is missing."""
@@ -85,6 +125,8 @@ class Ledger:
 
         They are for another connection; the last one was closed after a message that was too long.
         """
+        self._confirms = None  # another server may be there now
+        self._undecided.clear()
         for equal in self._waiting.values():
             equal[:] = [(number, message, now, now, tries) for number, message, _, _, tries in equal]
         again = [message for _, message, *_ in self._all() if len(message) <= self._longest_taken]

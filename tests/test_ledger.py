@@ -9,6 +9,76 @@ from common import CONFIRMATION, MAX_DATAGRAM
 from ledger import Ledger, summary
 
 
+class Certainty(TestCase):
+    """A reply counts for the message that it proves, or for none."""
+
+    LONG = bytes(MAX_DATAGRAM - len(CONFIRMATION))
+
+    def left(self, messages: list[bytes], replies: list[bytes], *, cut: bool = False) -> list[bytes]:
+        """Return which messages these replies leave unconfirmed."""
+        ledger = Ledger(udp_client.repeated) if cut else Ledger()
+        ledger.add(messages, 0.0)
+        for reply in replies:
+            ledger.take([reply[:MAX_DATAGRAM]], 1.0)
+        self.assertEqual(ledger.waiting, len(messages) - ledger.confirmed)
+        return ledger.give_up(float("inf"))
+
+    def test_a_confirmation_that_may_be_an_echo(self) -> None:
+        """What the server said to others tells; also what it says later."""
+        one, other = CONFIRMATION + b"x", b"x"
+        for replies, left in (
+            ([one], [one, other]),
+            ([one] * 9, [one, other]),
+            ([one, b"x"], []),
+            ([CONFIRMATION + one, one], []),
+            ([one, CONFIRMATION + one], []),
+            ([CONFIRMATION + b"y", one], [one]),
+            ([CONFIRMATION + b"y", one, one, one], [one]),
+            ([b"y", one], [other]),
+            ([one, b"y"], [other]),
+            ([one, CONFIRMATION + b"y"], [one]),
+        ):
+            for cut in (False, True):
+                with self.subTest(replies=replies, cut=cut):
+                    found = self.left([one, other, b"y"], replies, cut=cut)
+                    self.assertEqual([message for message in found if message != b"y"], left)
+
+    def test_on_another_connection_all_is_open_again(self) -> None:
+        ledger = Ledger()
+        ledger.add([b"y", CONFIRMATION + b"x", b"x"], 0.0)
+        ledger.take([CONFIRMATION + b"y"], 1.0)
+        ledger.send_again(2.0)
+        ledger.take([CONFIRMATION + b"x", b"x"], 3.0)
+        self.assertEqual((ledger.confirmed, ledger.waiting), (3, 0))
+
+    def test_two_of_which_a_confirmation_holds_only_what_is_alike(self) -> None:
+        one, other = self.LONG + b"1", self.LONG + b"2"
+        for messages, replies, left in (
+            ([one, other], [CONFIRMATION + one], [one, other]),
+            ([one, other], [CONFIRMATION + one, CONFIRMATION + other], [one, other]),
+            ([one, other], [other], [one]),
+            ([one, other], [other, CONFIRMATION + one], []),
+            ([one, one], [CONFIRMATION + one], [one]),
+            ([one], [CONFIRMATION + one], []),
+            ([one], [other], [one]),
+            ([self.LONG, one], [CONFIRMATION + self.LONG], [self.LONG, one]),
+            ([self.LONG, one], [one], [self.LONG]),
+            ([self.LONG[:-1], one], [CONFIRMATION + self.LONG[:-1]], [one]),
+        ):
+            with self.subTest(messages=[len(message) for message in messages]):
+                self.assertEqual(self.left(messages, replies, cut=True), left)
+
+    def test_two_that_differ_in_their_ends(self) -> None:
+        for messages, reply, left in (
+            ([b"x\r", b"x"], b"x", [b"x\r"]),
+            ([b"x\r", b"x"], b"x\r", [b"x"]),
+            ([b"x\r", b"x\n"], b"x", [b"x\r", b"x\n"]),
+            ([b"x\r", b"x\r"], b"x", [b"x\r"]),
+        ):
+            with self.subTest(messages=messages, reply=reply):
+                self.assertEqual(self.left(messages, [CONFIRMATION + reply], cut=True), left)
+
+
 class Accounts(TestCase):
     """`ledger.Ledger` knows which messages are answered."""
 
@@ -45,12 +115,6 @@ class Accounts(TestCase):
         self.assertEqual((ledger.due, ledger.waiting, ledger.confirmed), (1, 2, 0))
         ledger.take([CONFIRMATION + b"good"], 1.0)
         self.assertEqual((ledger.due, ledger.give_up(float("inf"))), (0, [b"far too long"]))
-
-    def test_an_echoed_confirmation_is_an_echo(self) -> None:
-        ledger = Ledger()
-        ledger.add([CONFIRMATION + b"x", b"x"], 0.0)
-        ledger.take([CONFIRMATION + b"x"], 1.0)  # what an echo server says to the first of them
-        self.assertEqual(ledger.give_up(float("inf")), [b"x"])
 
     def test_giving_up_what_is_late(self) -> None:
         ledger = Ledger()
