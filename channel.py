@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+PATIENCE = 10
+"""How many times --timeout a stream may bring what answers nothing, before what is due counts as late."""
+
+
 class Broken(Failure):
     """There is no connection, or no longer; another attempt may succeed."""
 
@@ -56,6 +60,7 @@ class Channel:
         self.failures = 0  # in a row: attempts to connect, or to have `exit` answered
         self.open_at = 0.0  # when to connect again, as time.monotonic() counts
         self.active_at = 0.0  # when something went over it last
+        self.asks_for_end = False  # an `exit` went over it
         self.said_goodbye = False  # the server shuts down
         self.refusal = b""  # the first one, where no reply was expected
 
@@ -106,8 +111,22 @@ class Channel:
             return self.open_at
         if self.state is State.OPEN and not self.is_stream:
             return self.ledger.oldest() + timeout
-        is_due = self.state is State.PARTING or (self.state is State.OPEN and self.ledger.due)
-        return self.active_at + timeout if is_due else float("inf")
+        if self.state is State.PARTING and not self.asks_for_end:
+            return self.active_at + timeout
+        if self.state is State.PARTING or (self.state is State.OPEN and self.ledger.due):
+            return self._answer_due_at(timeout)
+        return float("inf")
+
+    def _answer_due_at(self, timeout: float) -> float:
+        """Return when an answer is late: what others say is a sign of life of a connection, but only for so long."""
+        if not self.is_stream:
+            return self.ledger.unanswered_since + timeout
+        return min(self.active_at + timeout, self.ledger.unanswered_since + PATIENCE * timeout)
+
+    def waits_within(self, now: float, timeout: float) -> str:
+        """Return how long an answer that is late by `now` was waited for, in words."""
+        is_talking = self.is_stream and now < self.active_at + timeout
+        return f"within {PATIENCE * timeout if is_talking else timeout:g} s"
 
 
 def pause_after(failures: int) -> float:
@@ -124,6 +143,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("port", metavar="PORT", type=whole_number(1, 65535), help="the server's port")
     add = parser.add_argument_group("messages").add_argument
     add("-m", "--message", metavar="TEXT", action="append", help="send TEXT, wait for its reply, end; may be repeated")
-    add("--timeout", metavar="SECONDS", type=seconds, default=5.0, help="wait so long for a connection or a reply (5)")
+    timeout = "wait so long for a connection or a reply (5); on a connection, ten times so long while other things come"
+    add("--timeout", metavar="SECONDS", type=seconds, default=5.0, help=timeout)
     add("--no-reply", action="store_true", help="expect no replies: the server runs with --reply none")
     add("--stats", action="store_true", help="print the summary at the end in any case")

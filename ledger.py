@@ -23,6 +23,8 @@ class Ledger:
         self.sent = self.confirmed = 0
         self.waiting = self.waiting_bytes = 0
         """How many messages, and bytes in them, are neither confirmed nor given up."""
+        self.unanswered_since = 0.0
+        """When something was answered last, or began to wait for its answer, in seconds."""
         self.shortest_time, self.longest_time, self.total_time = float("inf"), 0.0, 0.0
         self._repeated = repeated
         self._waiting: dict[bytes, list[Sent]] = {}  # by what replies repeat; the oldest of equal ones stands first
@@ -38,6 +40,8 @@ class Ledger:
 
     def add(self, messages: list[bytes], now: float) -> None:
         """Note messages as sent at `now`, in seconds."""
+        if not self.due:
+            self.unanswered_since = now
         waiting, repeated = self._waiting, self._repeated
         for number, message in enumerate(messages, self.sent):
             waiting.setdefault(repeated(message), []).append((number, message, now, now, 0))
@@ -52,7 +56,7 @@ class Ledger:
         say for which message, and a person may have typed it; so no message is struck off for it. Return how many
         messages are confirmed.
         """
-        confirmed = []
+        confirmed, due_before = [], self.due
         for reply in replies:
             sent = self._named(reply)
             if sent:
@@ -63,6 +67,8 @@ class Ledger:
                 if limit.isdigit():
                     self._longest_taken = int(limit[:18])
         self._strike(confirmed)
+        if self.due < due_before:
+            self.unanswered_since = now
         if confirmed:
             self.confirmed += len(confirmed)
             times = [now - first_at for _, _, first_at, _, _ in confirmed]
@@ -125,6 +131,7 @@ class Ledger:
 
         They are for another connection; the last one was closed after a message that was too long.
         """
+        self.unanswered_since = now
         self._confirms = None  # another server may be there now
         self._undecided.clear()
         for equal in self._waiting.values():

@@ -179,7 +179,7 @@ class Session:
 
     def _be_late(self, channel: Channel, now: float) -> None:
         """Do what is due by `now`: connect; send again what is late, or wait for it no longer."""
-        late = f"no reply from {channel.peer} within {self._timeout:g} s"
+        within = f"from {channel.peer} {channel.waits_within(now, self._timeout)}"
         if channel.state is State.DOWN:
             channel.open()
             if channel.is_stream:
@@ -187,20 +187,20 @@ class Session:
         elif channel.state is State.PARTING and (self._word != EXIT or channel.said_goodbye):
             channel.enter(State.CLOSED)
         elif channel.state is State.PARTING and (channel.reconnects or channel.failures >= channel.retries):
-            raise Failure(f"no answer to 'exit' from {channel.peer} within {self._timeout:g} s")
+            raise Failure(f"no answer to 'exit' {within}")
         elif channel.state is State.PARTING:
             channel.failures += 1
-            channel.active_at = now
+            channel.ledger.unanswered_since = now
             channel.send([EXIT])
         elif not channel.is_stream:
             again = channel.ledger.retry(now - self._timeout, now, channel.retries)
             if again:
                 channel.send(again)
-            self._output.lose(channel.ledger.give_up(now - self._timeout), late)
+            self._output.lose(channel.ledger.give_up(now - self._timeout), f"no reply {within}")
         elif channel.reconnects:
-            raise Broken(late)
+            raise Broken(f"no reply {within}")
         else:
-            self._output.lose(channel.ledger.give_up(now), late)
+            self._output.lose(channel.ledger.give_up(now), f"no reply {within}")
             if not self._output.is_interactive:
                 self._enter(Phase.OVER)
 
@@ -255,7 +255,8 @@ class Session:
                 channel.enter(State.CLOSED)
                 continue
             channel.enter(State.PARTING)
-            channel.failures, channel.active_at = 0, time.monotonic()
+            channel.failures, channel.asks_for_end = 0, self._word == EXIT
+            channel.active_at = channel.ledger.unanswered_since = time.monotonic()
             if self._word:
                 self._attempt(channel, channel.send, [self._word])
             else:

@@ -105,12 +105,15 @@ class TcpChannel(Channel):
 
     def flush(self, data: bytes = b"") -> None:
         """Send what was kept, and `data`, as far as there is room."""
+        was_kept = bool(self.unsent)
         self.unsent += data
         if not self.unsent:
             return  # to send nothing would take away the error that read() is to tell
         try:
             del self.unsent[: self.socket.send(self.unsent)]
             self.active_at = time.monotonic()
+            if was_kept:  # what is not out yet can not be answered
+                self.ledger.unanswered_since = self.active_at
         except BlockingIOError:
             return
         except OSError:  # read() will tell, after what the server said before
