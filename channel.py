@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from common import Failure, Parser, seconds, whole_number
+from common import SHUTTING_DOWN, Failure, Parser, seconds, whole_number
 from ledger import Ledger
 from loop import Loop
 from phases import State, check
@@ -58,7 +58,7 @@ class Channel:
         self.peer = show_address((host, port))
         self.state = State.DOWN
         self.failures = 0  # in a row: attempts to connect, or to have `exit` answered
-        self.open_at = 0.0  # when to connect again, as time.monotonic() counts
+        self.open_at = 0.0  # when to connect again, or to send again what was not saved, as time.monotonic() counts
         self.active_at = 0.0  # when something went over it last
         self.asks_for_end = False  # an `exit` went over it
         self.said_goodbye = False  # the server shuts down
@@ -81,15 +81,38 @@ class Channel:
         self.said_goodbye = False
         self.active_at = time.monotonic()
         self.enter(State.OPEN)
-        again = self.ledger.send_again(self.active_at)
+        self.send_again(self.active_at)
+
+    def send_again(self, now: float) -> None:
+        """Send at `now` what is not confirmed."""
+        again = self.ledger.send_again(now)
         if again:
             self.send(again)
 
     def fail(self) -> None:
-        """Be without a connection, for a time that grows with each failure (exponential backoff with jitter)."""
+        """Be without a connection, for a time that grows with each failure."""
         self.enter(State.DOWN)
+        self._pause()
+
+    def hear(self, replies: list[bytes]) -> None:
+        """Note what the server said just now."""
+        confirmed, unsaved = self.ledger.confirmed, self.ledger.unsaved
+        self.active_at = time.monotonic()
+        self.ledger.take(replies, self.active_at)
+        if self.ledger.confirmed > confirmed:
+            self.failures = 0
+        if self.ledger.unsaved > unsaved == 0 and self.reconnects:
+            self._pause()
+        self.said_goodbye |= SHUTTING_DOWN in replies
+
+    def _pause(self) -> None:
+        """Do not try again for a time that grows with each failure (exponential backoff with jitter)."""
         self.open_at = time.monotonic() + pause_after(self.failures)
         self.failures += 1
+
+    def is_unsaved(self) -> bool:
+        """Tell whether something is to be sent again because the server could not save it."""
+        return self.ledger.unsaved > 0 and (self.reconnects or self.retries > 0)
 
     def close(self) -> None:
         """Close the socket."""
@@ -102,11 +125,11 @@ class Channel:
 
     def room(self) -> int:
         """Return how many more messages may be sent now."""
-        has_room = self.is_clear() and self.ledger.waiting_bytes < self.window_bytes
+        has_room = self.is_clear() and not self.is_unsaved() and self.ledger.waiting_bytes < self.window_bytes
         return self.window - self.ledger.waiting if has_room else 0
 
     def due_at(self, timeout: float) -> float:
-        """Return when to connect again, or when what is missing is late; infinity if neither is due."""
+        """Return when to try again, or when what is missing is late; infinity if neither is due."""
         if self.state is State.DOWN:
             return self.open_at
         if self.state is State.OPEN and not self.is_stream:
@@ -115,7 +138,7 @@ class Channel:
             return self.active_at + timeout
         if self.state is State.PARTING or (self.state is State.OPEN and self.ledger.due):
             return self._answer_due_at(timeout)
-        return float("inf")
+        return self.open_at if self.state is State.OPEN and self.is_unsaved() else float("inf")
 
     def _answer_due_at(self, timeout: float) -> float:
         """Return when an answer is late: what others say is a sign of life of a connection, but only for so long."""

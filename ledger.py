@@ -28,6 +28,8 @@ class Ledger:
         self.shortest_time, self.longest_time, self.total_time = float("inf"), 0.0, 0.0
         self._repeated = repeated
         self._waiting: dict[bytes, list[Sent]] = {}  # by what replies repeat; the oldest of equal ones stands first
+        self.unsaved = 0
+        """How many refusals said that the message can not be saved now, so that it may be later."""
         self._refused = 0
         self._longest_taken = sys.maxsize
         self._confirms: bool | None = None  # how this server answers: with confirmations, or echoes; None if unknown
@@ -63,6 +65,7 @@ class Ledger:
                 confirmed.append(self._pop(sent))
             elif reply.startswith(REFUSED):
                 self._refused += 1
+                self.unsaved += reply.startswith(NOT_SAVED)
                 limit = reply[len(REFUSED[0]) :].split(b" ")[0]
                 if limit.isdigit():
                     self._longest_taken = int(limit[:18])
@@ -129,7 +132,8 @@ class Ledger:
     def send_again(self, now: float) -> list[bytes]:
         """Return the waiting messages that the server takes, in the order in which they were sent, to be sent at `now`.
 
-        They are for another connection; the last one was closed after a message that was too long.
+        They are for another connection, since the last one was closed after a message that was too long; or all of them
+        were refused, since the server could not save them.
         """
         self.unanswered_since = now
         self._confirms = None  # another server may be there now
@@ -137,7 +141,7 @@ class Ledger:
         for equal in self._waiting.values():
             equal[:] = [(number, message, now, now, tries) for number, message, _, _, tries in equal]
         again = [message for _, message, *_ in self._all() if len(message) <= self._longest_taken]
-        self._refused = self.waiting - len(again)
+        self._refused, self.unsaved = self.waiting - len(again), 0
         return again
 
     def retry(self, before: float, now: float, retries: int) -> list[bytes]:
@@ -149,7 +153,7 @@ class Ledger:
                     equal[place] = number, message, first_at, now, tries + 1
                     again.append((number, message))
         if again:
-            self._refused = 0  # what is sent again is refused again
+            self._refused = self.unsaved = 0  # what is sent again is refused again
         return [message for _, message in sorted(again)]
 
     def give_up(self, before: float) -> list[bytes]:
@@ -170,6 +174,7 @@ class Ledger:
         self.waiting -= len(struck)
         self.waiting_bytes -= sum([len(message) for _, message, _, _, _ in struck])
         self._refused = min(self._refused, self.waiting)
+        self.unsaved = min(self.unsaved, self.waiting)
 
 
 def summary(ledgers: list[Ledger], no_reply: bool) -> str:

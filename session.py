@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from channel import Broken, Channel
-from common import EXIT, NOT_OBEYED, REFUSALS, SHUTTING_DOWN, TERMINATE, WORDS, Failure
+from common import EXIT, NOT_OBEYED, REFUSALS, TERMINATE, WORDS, Failure
 from loop import READ, WRITE, Loop
 from output import Output
 from phases import Phase, State, check
@@ -127,10 +127,7 @@ class Session:
         """Send what was kept, as it may fit now, and take what the server says."""
         channel.flush()
         data, replies, is_last = channel.read()
-        channel.active_at = now = time.monotonic()
-        if channel.ledger.take(replies, now):
-            channel.failures = 0
-        channel.said_goodbye |= SHUTTING_DOWN in replies
+        channel.hear(replies)
         self._output.show(f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: ", data, replies)
         if self._options.no_reply or self._word == EXIT:
             self._take_refusals(channel, [reply for reply in replies if reply.startswith(REFUSALS)])
@@ -155,7 +152,7 @@ class Session:
         if channel.state is State.OPEN:
             if not channel.said_goodbye:
                 raise Broken(f"connection closed by {channel.peer}")
-            if channel.reconnects and (self._is_unfinished() or channel.ledger.waiting):
+            if channel.reconnects and (self.phase is Phase.TALKING or channel.ledger.waiting):
                 raise Broken(f"{channel.peer} shut down")
         elif self._word == EXIT and not channel.said_goodbye:
             raise Broken(f"{channel.peer} closed without an answer to 'exit'")
@@ -171,7 +168,7 @@ class Session:
                     self._output.note(str(broken))
                 channel.enter(State.CLOSED)
             elif channel.reconnects:
-                if not channel.failures:
+                if not channel.failures or (self._output.is_interactive and channel.state is State.OPEN):
                     self._output.complain(f"{broken}; trying again until the server is there")
                 channel.fail()
             else:
@@ -179,7 +176,8 @@ class Session:
 
     def _be_late(self, channel: Channel, now: float) -> None:
         """Do what is due by `now`: connect; send again what is late, or wait for it no longer."""
-        within = f"from {channel.peer} {channel.waits_within(now, self._timeout)}"
+        within = channel.waits_within(now, self._timeout)
+        late = f"no reply from {channel.peer} {within}"
         if channel.state is State.DOWN:
             channel.open()
             if channel.is_stream:
@@ -187,7 +185,7 @@ class Session:
         elif channel.state is State.PARTING and (self._word != EXIT or channel.said_goodbye):
             channel.enter(State.CLOSED)
         elif channel.state is State.PARTING and (channel.reconnects or channel.failures >= channel.retries):
-            raise Failure(f"no answer to 'exit' {within}")
+            raise Failure(f"no answer to 'exit' from {channel.peer} {within}")
         elif channel.state is State.PARTING:
             channel.failures += 1
             channel.ledger.unanswered_since = now
@@ -196,11 +194,15 @@ class Session:
             again = channel.ledger.retry(now - self._timeout, now, channel.retries)
             if again:
                 channel.send(again)
-            self._output.lose(channel.ledger.give_up(now - self._timeout), f"no reply {within}")
+            self._output.lose(channel.ledger.give_up(now - self._timeout), late)
+        elif channel.is_unsaved() and not channel.ledger.due:
+            if channel.failures == 1:
+                self._output.complain(f"{channel.peer} could not save; trying again until it can")
+            channel.send_again(now)
         elif channel.reconnects:
-            raise Broken(f"no reply {within}")
+            raise Broken(late)
         else:
-            self._output.lose(channel.ledger.give_up(now), f"no reply {within}")
+            self._output.lose(channel.ledger.give_up(now), late)
             if not self._output.is_interactive:
                 self._enter(Phase.OVER)
 
@@ -217,10 +219,10 @@ class Session:
 
     def _is_awaited(self, channel: Channel) -> bool:
         """Tell whether the end has to wait for a channel: until nothing is unsent, and no reply is due."""
-        is_down = channel.state is State.DOWN
-        if is_down and self._word and self._output.is_interactive:
-            return False  # a person who leaves does not wait for a connection
-        return channel.ledger.due > 0 or not channel.is_clear() or (is_down and self._word == EXIT)
+        is_down, is_unsaved = channel.state is State.DOWN, channel.is_unsaved()
+        if (is_down or is_unsaved) and self._word and self._output.is_interactive:
+            return False  # a person who leaves does not wait for a connection, nor for a disk
+        return channel.ledger.due > 0 or is_unsaved or not channel.is_clear() or (is_down and self._word == EXIT)
 
     def _advance(self) -> None:
         """Enter each phase that what has happened leads to."""

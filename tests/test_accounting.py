@@ -652,6 +652,8 @@ class Reconnecting(AccountingTest):
         terminal.type("ee\r")
         terminal.expect_row("^Server: Message received: three$")
         server.type("exit\n")
+        terminal.expect_row(f"shut down; {TRYING}$")
+        terminal.type("terminate\r")
         self.assertEqual(terminal.wait(), 0)
         terminal.expect_row("^3 sent, 3 confirmed, 0 lost; ")
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import socket
+import sqlite3
+import sys
+import tempfile
 import unittest
+from typing import Any
 
-from support import receive_lines, wait_until
+from support import free_port, receive_lines, wait_until
 from test_accounting import AccountingTest
 
 import tcp_client
 from loop import Loop
 from phases import State
+
+try:
+    from screen import Terminal
+except ImportError:  # Windows
+    Terminal = None  # type: ignore[assignment,misc]
 
 HOST = "127.0.0.1"
 
@@ -135,6 +145,101 @@ class SignsOfLife(AccountingTest):
         self.assertEqual(channel.due_at(1.0), channel.active_at + 1.0)
         channel.active_at += 100  # it says something, now and then
         self.assertEqual(channel.due_at(1.0), channel.ledger.unanswered_since + 10.0)
+
+
+class NotSaved(AccountingTest):
+    """What the server could not save is sent again, on the same connection."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.archive = f"{folder.name}/m.db"
+        self.server_of_both = self.server("tcp_server.py", "--udp-port", 0, "--save", self.archive, "--quiet")
+        self.database = sqlite3.connect(self.archive, isolation_level=None)
+        self.addCleanup(self.database.close)
+
+    def saved(self) -> list[str]:
+        """Return the texts in the archive."""
+        return [text for (text,) in self.database.execute("SELECT text FROM messages ORDER BY id")]
+
+    def test_who_reconnects_or_retries(self) -> None:
+        self.database.execute("BEGIN IMMEDIATE")
+        ways = (
+            ("tcp_client.py", self.server_of_both.port, "--reconnect", ("-m", "a1", "-m", "a2"), b""),
+            ("tcp_client.py", self.server_of_both.port, "--reconnect", (), b"b1\nb2\n"),
+            ("udp_client.py", self.server_of_both.udp_port, "--retries=99", ("--timeout", 0.2, "-m", "c1"), b""),
+        )
+        clients = []
+        for script, port, again, options, typed in ways:
+            client = self.client(script, HOST, port, again, "--stats", *options)
+            if typed:
+                client.type(typed)
+                client.end_input()
+            clients.append(client)
+        for client in clients:
+            client.wait_for(r"(^Error: the message could not be saved\n[\s\S]*){2}")
+            self.assertIsNone(client.popen.poll())
+        self.database.execute("ROLLBACK")
+        for client, sent in zip(clients, (2, 2, 1)):
+            self.assert_all_confirmed(client, sent)
+        self.assertEqual(sorted(self.saved()), ["a1", "a2", "b1", "b2", "c1"])
+        for client in clients[:2]:
+            self.assertRegex(client.errors, "^tcp_client.py: error: .* could not save; trying again until it can\n")
+            self.assertEqual(client.errors.count("\n"), 2, "it says so once")
+
+    def test_others_are_told(self) -> None:
+        self.database.execute("BEGIN IMMEDIATE")
+        for script, port in (
+            ("tcp_client.py", self.server_of_both.port),
+            ("udp_client.py", self.server_of_both.udp_port),
+        ):
+            client = self.run_client(script, HOST, port, "-m", "x")
+            self.assert_one_line_error(client, "1 message was not confirmed by .*: x")
+
+    def test_what_comes_after_it_waits(self) -> None:
+        """So that the messages stay in order, and a long input is not refused line by line."""
+        client = self.client("tcp_client.py", HOST, self.server_of_both.port, "--reconnect", "--stats")
+        self.database.execute("BEGIN IMMEDIATE")
+        client.type("0\n")
+        client.wait_for("could not be saved")
+        client.type("".join(f"{number}\n" for number in range(1, 500)))
+        client.end_input()
+        client.wait_for(r"(^Error: the message could not be saved\n[\s\S]*){2}")
+        self.database.execute("ROLLBACK")
+        self.assert_all_confirmed(client, 500)
+        self.assertEqual(self.saved(), [str(number) for number in range(500)])
+        self.assertLess(client.output.count("Error"), 20)
+
+
+class ComingBack(AccountingTest):
+    """Whoever types with `--reconnect` stays, also when the server is stopped cleanly."""
+
+    @unittest.skipUnless(Terminal, "this system has no terminals as Unix has them")
+    def test_a_clean_stop(self) -> None:
+        port = free_port()
+        server = self.server("tcp_server.py", port=port)
+        terminal = Terminal(sys.executable, "tcp_client.py", HOST, port, "--reconnect", columns=200, height=30)
+        self.addCleanup(terminal.close)
+        terminal.type("one\r")
+        terminal.expect_row("^Server: Message received: one$")
+        for times, word in enumerate(("two", "three", "four"), 1):
+            terminal.type(f"{word[:2]}")
+            terminal.expect(f"You: {word[:2]}", column=7)
+            server.type("exit\n")
+            self.assertEqual(server.wait(), 0)
+            wait_until(lambda: shown(terminal, "trying again") == times, "trying again")  # noqa: B023
+            terminal.expect_row(f"^You: {word[:2]}$")
+            server = self.server("tcp_server.py", port=port)
+            wait_until(lambda: shown(terminal, f"^Connected to {HOST}:{port}") == times, "connected")  # noqa: B023
+            terminal.type(f"{word[2:]}\r")
+            terminal.expect_row(f"^Server: Message received: {word}$")
+        terminal.type("terminate\r")
+        self.assertEqual(terminal.wait(), 0)
+
+
+def shown(terminal: Any, pattern: str) -> int:
+    """Return how many rows of a terminal match."""
+    return sum(bool(re.search(pattern, row)) for row in terminal.update().rows)
 
 
 if __name__ == "__main__":
