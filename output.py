@@ -10,6 +10,7 @@ import sys
 import time
 
 from common import REFUSALS, Failure, error_line, reason, report
+from incoming import shortened
 from ledger import Ledger, summary
 from terminal import TypedLines, erase_row, in_background
 from text import DIM, RED, has_colours, paint, visible
@@ -43,6 +44,7 @@ class Output:
         if sys.stdout is None or not sys.stdout.isatty():
             write_out(data)
             return
+        replies = [shortened(reply) for reply in replies]
         if not self._typed.edited:
             lines = [visible(reply) for reply in replies]
         elif not has_colours(sys.stdout):

@@ -13,6 +13,7 @@ import time
 
 from channel import Broken, Channel, add_arguments
 from common import Failure, Parser, check_tls_options, reason, run, whole_number
+from incoming import LONGEST_EXTRA, Incoming
 from ledger import Ledger
 from lines import RECEIVE_SIZE, Lines
 from loop import Loop
@@ -23,8 +24,6 @@ from text import TYPE_CHECKING, resolve, show_address
 if TYPE_CHECKING:
     import ssl
 
-LONGEST_EXTRA = 1 << 20
-"""Bytes by which a line from the server may be longer than the longest message that was sent."""
 TLS_WINDOW_BYTES = 1 << 16
 """Servers that hand TLS on to a program (ncat -e) lock up when more is on its way."""
 
@@ -42,7 +41,8 @@ class TcpChannel(Channel):
         self._timeout = options.timeout
         self._lines = Lines()
         self.unsent = bytearray()
-        self._longest_line = LONGEST_EXTRA
+        self._is_alone = options.udp_port is None
+        self._incoming = Incoming(in_lines=not self._is_alone)
         self._context: ssl.SSLContext | None = None
         if options.tls:
             from tls import client_context
@@ -74,6 +74,7 @@ class TcpChannel(Channel):
         self.peer = show_address(address)
         send_at_once(self.socket)
         self._lines = Lines()
+        self._incoming = Incoming(in_lines=not self._is_alone)
         if self._context:
             self._shake_hands(self._context)
         self.socket.setblocking(False)
@@ -100,7 +101,7 @@ class TcpChannel(Channel):
 
     def send(self, messages: list[bytes]) -> None:
         """Send messages, a line each."""
-        self._longest_line = max(self._longest_line, LONGEST_EXTRA + max(map(len, messages)))
+        self._incoming.longest = max(self._incoming.longest, LONGEST_EXTRA + max(map(len, messages)))
         self.flush(self._lines.pack(messages))
 
     def flush(self, data: bytes = b"") -> None:
@@ -124,23 +125,23 @@ class TcpChannel(Channel):
         return not self.unsent and not self._lines.unsent()
 
     def read(self) -> tuple[bytes, list[bytes], bool]:
-        """Return the lines that have arrived."""
+        """Return what has arrived: in a file as it comes, unless what comes over UDP stands between its lines."""
         try:
             data = self.socket.recv(RECEIVE_SIZE)
-            lines = self._lines.take(data) if data else self._lines.end()
+            text = self._lines.decode(data) if data else b"".join(self._lines.end())
         except BlockingIOError:
             raise
         except OSError as error:
             raise self._failure(error) from error
         if not data:
-            return b"\n".join(lines), lines, True
+            (so_far, lines), (rest, last) = self._incoming.take(text), self._incoming.end()
+            return so_far + rest, lines + last, True
         is_tls_alert = len(data) == 7 and data[:2] == b"\x15\x03" and data[3:5] == b"\0\2"  # RFC 8446, 5.1 and 6
         if is_tls_alert and not self._lines.is_secure:
             raise Failure(f"{self.peer} speaks TLS; connect with --tls")
-        if len(self._lines.unfinished) > self._longest_line:
-            raise Failure(f"{self.peer} sends a line without end; it is no server for lines")
         self.flush(self._lines.outgoing())
-        return b"\n".join([*lines, b""]), lines, False
+        handed_on, lines = self._incoming.take(text)
+        return handed_on, lines, False
 
     def finish(self) -> None:
         """Tell the server that nothing more comes, and go on reading: it may have more to say."""

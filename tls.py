@@ -83,8 +83,12 @@ class TlsLines(Lines):
 
     def take(self, data: bytes) -> list[bytes]:
         """Take what came; return the lines that are finished with it, also those that came with the handshake."""
+        return super().take(self.decode(data))
+
+    def decode(self, data: bytes) -> bytes:
+        """Take what came; return the text in it, also what came with the handshake."""
         self._incoming.write(data)
-        return super().take(self._decrypt())
+        return self._decrypt()
 
     def end(self) -> list[bytes]:
         """Note that the socket brings nothing more; return what is left. Raises ssl.SSLError if it was cut short."""

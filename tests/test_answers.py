@@ -211,6 +211,55 @@ class NotSaved(AccountingTest):
         self.assertLess(client.output.count("Error"), 20)
 
 
+class LongLines(AccountingTest):
+    """A line may be longer than any answer: a client shows it, and waits on."""
+
+    LENGTH = 2_000_000
+
+    def test_in_a_pipe_bytes_go_out_as_they_come(self) -> None:
+        listener = self.listen()
+        client = self.client("tcp_client.py", HOST, listener.getsockname()[1], "-m", "hello")
+        connected = self.accept(listener)
+        receive_lines(connected, 1)
+        connected.sendall(b"Wait: ")
+        wait_until(lambda: client.raw_output == b"Wait: ", "the first bytes of a line")
+        connected.sendall(b"x" * self.LENGTH)
+        wait_until(lambda: len(client.raw_output) == 6 + self.LENGTH, "the whole line without its end")
+        connected.sendall(b"\nMessage received: hello\n")
+        self.assertEqual((client.wait(), client.errors), (0, ""))
+        self.assertEqual(client.raw_output, b"Wait: " + b"x" * self.LENGTH + b"\nMessage received: hello\n")
+
+    def test_in_a_room(self) -> None:
+        server = self.server(
+            "tcp_server.py", "--udp-port", 0, "--reply", "relay", "--max-message", 5_000_000, "--quiet"
+        )
+        both = ("--udp-port", server.udp_port)
+        listeners = [self.client("tcp_client.py", HOST, server.port, *options) for options in ((), both)]
+        server.wait_for("(^.*Connected by .*\n){2}")
+        talker = self.run_client("tcp_client.py", HOST, server.port, typed=b"x" * self.LENGTH)
+        self.assertEqual(talker.wait(), 0, talker.errors)
+        for client in listeners:
+            wait_until(lambda: client.raw_output.endswith(b"x\n"), "the line")  # noqa: B023
+            self.assertRegex(client.output, rf"\A127.0.0.1:\d+: x{{{self.LENGTH}}}\n\Z")
+        for client in listeners:
+            client.type("hello\n")
+            client.wait_for("^Message received: hello$")
+
+    @unittest.skipUnless(Terminal, "this system has no terminals as Unix has them")
+    def test_at_a_terminal(self) -> None:
+        listener = self.listen()
+        terminal = Terminal(sys.executable, "tcp_client.py", HOST, listener.getsockname()[1], columns=100)
+        self.addCleanup(terminal.close)
+        connected = self.accept(listener)
+        terminal.expect("You:", column=5)
+        for length in (65_536, 65_537, self.LENGTH):
+            connected.sendall(b"x" * length + b"\n")
+            terminal.expect_row(rf"x\.\.\. \({length} bytes\)$" if length > 65_536 else "x$")
+        terminal.type("terminate\r")
+        self.assertEqual(terminal.wait(), 0)
+        self.assertLess(len(terminal.output), 220_000)
+
+
 class ComingBack(AccountingTest):
     """Whoever types with `--reconnect` stays, also when the server is stopped cleanly."""
 
