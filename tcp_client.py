@@ -17,6 +17,7 @@ from incoming import LONGEST_EXTRA, Incoming
 from ledger import Ledger
 from lines import RECEIVE_SIZE, Lines
 from loop import Loop
+from phases import State
 from session import Session
 from sockets import send_at_once
 from text import TYPE_CHECKING, resolve, show_address
@@ -43,6 +44,7 @@ class TcpChannel(Channel):
         self.unsent = bytearray()
         self._is_alone = options.udp_port is None
         self._incoming = Incoming(in_lines=not self._is_alone)
+        self._is_known = False  # whether this server has spoken as it should, on this connection or an earlier one
         self._context: ssl.SSLContext | None = None
         if options.tls:
             from tls import client_context
@@ -129,6 +131,7 @@ class TcpChannel(Channel):
         try:
             data = self.socket.recv(RECEIVE_SIZE)
             text = self._lines.decode(data) if data else b"".join(self._lines.end())
+            self._is_known |= bool(text)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -162,11 +165,13 @@ class TcpChannel(Channel):
             return Broken(f"connection to {self.peer} lost: {reason(error)}")
         import ssl
 
-        from tls import explain, was_cut_short
+        from tls import explain, is_refusal, was_cut_short
 
         server = f"{self.host} port {self.port}"
         if isinstance(error, ssl.SSLError):
-            return (Broken if was_cut_short(error) else Failure)(explain(error, server))
+            greeted = self._is_known or self.state is not State.DOWN
+            is_lost = was_cut_short(error) or self._is_known or (greeted and not is_refusal(error))
+            return (Broken if is_lost else Failure)(explain(error, server, greeted))
         return Broken(f"connection to {server} lost: {reason(error)}")
 
 
