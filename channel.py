@@ -94,16 +94,17 @@ class Channel:
         self.enter(State.DOWN)
         self._pause()
 
-    def hear(self, replies: list[bytes]) -> None:
-        """Note what the server said just now."""
+    def hear(self, replies: list[bytes]) -> list[bytes]:
+        """Note what the server said just now; return what of it is to be shown."""
         confirmed, unsaved = self.ledger.confirmed, self.ledger.unsaved
         self.active_at = time.monotonic()
-        self.ledger.take(replies, self.active_at)
+        heard = self.ledger.take(replies, self.active_at)
         if self.ledger.confirmed > confirmed:
             self.failures = 0
         if self.ledger.unsaved > unsaved == 0 and self.reconnects:
             self._pause()
         self.said_goodbye |= SHUTTING_DOWN in replies
+        return heard
 
     def _pause(self) -> None:
         """Do not try again for a time that grows with each failure (exponential backoff with jitter)."""

@@ -33,6 +33,7 @@ class Ledger:
         self._refused = 0
         self._longest_taken = sys.maxsize
         self._confirms: bool | None = None  # how this server answers: with confirmations, or echoes; None if unknown
+        self._repeats: dict[bytes, tuple[int, float]] = {}  # how many more such answers may come, and until when
         self._undecided: list[bytes] = []  # replies that come to mean one message or another once that is known
 
     @property
@@ -51,18 +52,23 @@ class Ledger:
         self.waiting += len(messages)
         self.waiting_bytes += sum(map(len, messages))
 
-    def take(self, replies: list[bytes], now: float) -> int:
+    def take(self, replies: list[bytes], now: float) -> list[bytes]:
         """Note what came at `now`: each reply answers the oldest waiting message whose confirmation or echo it is.
 
         Any other line counts for nothing, except a refusal, which tells that one reply less is to come. It does not
-        say for which message, and a person may have typed it; so no message is struck off for it. Return how many
-        messages are confirmed.
+        say for which message, and a person may have typed it; so no message is struck off for it. Return the replies
+        but for those that answer once more what was sent more than once.
         """
-        confirmed, due_before = [], self.due
+        confirmed, heard, due_before = [], [], self.due
         for reply in replies:
+            if self._repeats and self._strike_repeat(reply, now):
+                continue
+            heard.append(reply)
             sent = self._named(reply)
             if sent:
                 confirmed.append(self._pop(sent))
+                if sent[4]:
+                    self._expect_repeats(reply, sent, now)
             elif reply.startswith(REFUSED):
                 self._refused += 1
                 self.unsaved += reply.startswith(NOT_SAVED)
@@ -80,8 +86,26 @@ class Ledger:
             self.longest_time = max(self.longest_time, *times)
         if self._undecided and self._confirms is not None:
             undecided, self._undecided = self._undecided, []
-            return len(confirmed) + self.take(undecided, now)
-        return len(confirmed)
+            self.take(undecided, now)
+        return heard
+
+    def _expect_repeats(self, reply: bytes, sent: Sent, now: float) -> None:
+        """Note that a message which was sent more than once may be answered as often.
+
+        That is not waited for long, since what was sent more than once was mostly lost before: what answers a later
+        message of the same text would be taken for it.
+        """
+        self._repeats = {other: entry for other, entry in self._repeats.items() if now < entry[1]}
+        count, until = self._repeats.get(reply, (0, now + 2 * (now - sent[2])))
+        self._repeats[reply] = count + sent[4], until
+
+    def _strike_repeat(self, reply: bytes, now: float) -> bool:
+        """Strike a reply off those that are expected to answer once more what is confirmed; tell whether it is one."""
+        count, until = self._repeats.get(reply, (0, now))
+        if count == 0 or now >= until:
+            return False
+        self._repeats[reply] = count - 1, until
+        return True
 
     def _named(self, reply: bytes) -> Sent | None:
         """Return the message that a reply answers for certain; keep a reply that may become certain.

@@ -22,6 +22,11 @@ def split_lines(unfinished: bytes | bytearray, data: bytes) -> tuple[list[bytes]
     return lines, bytearray(last) if last else b""
 
 
+def as_lines(messages: list[bytes]) -> bytes:
+    """Return messages, each as a line; those that end in LF are one."""
+    return b"".join([message if message.endswith(b"\n") else message + b"\n" for message in messages])
+
+
 class Lines:
     """A stream on which every message is a line. What its socket brings goes in, and what that is to send comes out."""
 

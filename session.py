@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from channel import Broken, Channel
 from common import EXIT, NOT_OBEYED, REFUSALS, TERMINATE, WORDS, Failure
+from lines import as_lines
 from loop import READ, WRITE, Loop
 from output import Output
 from phases import Phase, State, check
@@ -127,8 +128,10 @@ class Session:
         """Send what was kept, as it may fit now, and take what the server says."""
         channel.flush()
         data, replies, is_last = channel.read()
-        channel.hear(replies)
-        self._output.show(f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: ", data, replies)
+        heard = channel.hear(replies)
+        if len(heard) < len(replies):
+            data = as_lines(heard)
+        self._output.show(f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: ", data, heard)
         if self._options.no_reply or self._word == EXIT:
             self._take_refusals(channel, [reply for reply in replies if reply.startswith(REFUSALS)])
         if is_last:

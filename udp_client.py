@@ -15,6 +15,7 @@ import sys
 from channel import Broken, Channel, add_arguments
 from common import CONFIRMATION, MAX_DATAGRAM, SHUTTING_DOWN, Failure, Parser, reason, run, whole_number
 from ledger import Ledger
+from lines import as_lines
 from loop import Loop
 from phases import State
 from session import Session
@@ -91,8 +92,7 @@ class UdpChannel(Channel):
                 self._go_on_after(error)
         if replies:
             self._addresses.clear()  # this one is the right one
-        data = b"".join([reply if reply.endswith(b"\n") else reply + b"\n" for reply in replies])
-        return data, replies, self.said_goodbye
+        return as_lines(replies), replies, self.said_goodbye
 
     def finish(self) -> None:
         """End: UDP knows no half-close, and nothing more is due; but ask whether the last datagram found nobody."""

@@ -1011,7 +1011,7 @@ class Retries(AccountingTest):
             self.assertEqual(data, b"one")
         for _ in range(3):
             server.sendto(b"Message received: one", peer)
-        client.wait_for(r"(.*one\n){3}")
+        client.wait_for(r"(.*one\n){2}")  # it was sent twice, and so may be answered twice
         client.type("two\n")
         client.end_input()
         while data != b"two":

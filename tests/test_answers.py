@@ -147,6 +147,33 @@ class SignsOfLife(AccountingTest):
         self.assertEqual(channel.due_at(1.0), channel.ledger.unanswered_since + 10.0)
 
 
+class Repeats(AccountingTest):
+    """A reply that comes twice because its message was sent twice is shown and counted once."""
+
+    def test_over_udp(self) -> None:
+        endpoint = self.endpoint()
+        client = self.client(
+            "udp_client.py", HOST, endpoint.getsockname()[1], "--retries", 99, "--timeout", 0.3, "--stats"
+        )
+        client.type("one\n")
+        for _ in range(2):
+            _, peer = endpoint.recvfrom(100)
+        endpoint.sendto(b"Message received: one", peer)
+        client.wait_for("one$")
+        client.type("one\nother\n")
+        while endpoint.recv(100) != b"other":
+            pass
+        endpoint.sendto(b"Message received: one", peer)
+        endpoint.sendto(b"Message received: other", peer)
+        client.wait_for("other$")
+        self.assertEqual(client.output, "Message received: one\nMessage received: other\n")
+        self.assertEqual(endpoint.recv(100), b"one", "the second is sent again")
+        endpoint.sendto(b"Message received: one", peer)
+        client.end_input()
+        self.assert_all_confirmed(client, 3)
+        self.assertEqual(client.output.count("one"), 2)
+
+
 class NotSaved(AccountingTest):
     """What the server could not save is sent again, on the same connection."""
 

@@ -79,6 +79,62 @@ class Certainty(TestCase):
                 self.assertEqual(self.left(messages, [CONFIRMATION + reply], cut=True), left)
 
 
+class Repeats(TestCase):
+    """What is sent more than once is answered more than once, which counts for no other message."""
+
+    REPLY = CONFIRMATION + b"x"
+
+    def confirmed_late(self) -> Ledger:
+        """Return a ledger whose message was sent at 0, 1 and 2, and is confirmed at 2.5."""
+        ledger = Ledger(udp_client.repeated)
+        ledger.add([b"x"], 0.0)
+        for now in (1.0, 2.0):
+            ledger.retry(now - 0.5, now, 9)
+        self.assertEqual(ledger.take([self.REPLY], 2.5), [self.REPLY])
+        self.assertEqual(ledger.confirmed, 1)
+        return ledger
+
+    def test_they_are_neither_shown_nor_counted(self) -> None:
+        for batches in ([[self.REPLY] * 4], [[self.REPLY]] * 4):
+            ledger = self.confirmed_late()
+            ledger.add([b"x"], 3.0)
+            heard = [reply for batch in batches for reply in ledger.take([b"other", *batch], 3.5)]
+            self.assertEqual([reply for reply in heard if reply != b"other"], [self.REPLY] * 2)
+            self.assertEqual((ledger.confirmed, ledger.waiting), (2, 0))
+
+    def test_they_are_not_waited_for_for_ever(self) -> None:
+        ledger = self.confirmed_late()
+        ledger.add([b"x"], 7.4)
+        self.assertEqual((ledger.take([self.REPLY], 7.5), ledger.confirmed), ([self.REPLY], 2))
+
+    def test_one_that_is_lost_does_not_have_all_later_ones_sent_twice(self) -> None:
+        ledger = Ledger(udp_client.repeated)
+        twice = []
+        for start in range(0, 40, 2):
+            ledger.add([b"x"], start)
+            if start:
+                ledger.take([self.REPLY], start + 0.1)
+            if ledger.waiting:
+                twice.append(start)
+                ledger.retry(start + 0.5, start + 1.0, 9)
+                ledger.take([self.REPLY], start + 1.1)
+            self.assertEqual(ledger.waiting, 0)
+        self.assertEqual(twice, [0, 2])
+
+    def test_another_ending_or_text_is_none(self) -> None:
+        ledger = self.confirmed_late()
+        others = [b"x", CONFIRMATION + b"y", CONFIRMATION + b"x\n"]
+        self.assertEqual(ledger.take(others, 2.6), others)
+
+    def test_little_is_kept(self) -> None:
+        ledger = Ledger()
+        for number in range(100):
+            ledger.add([b"%d" % number], number)
+            ledger.retry(number, number + 0.1, 1)
+            ledger.take([b"%d" % number], number + 0.2)
+        self.assertEqual(len(ledger._repeats), 1)
+
+
 class Accounts(TestCase):
     """`ledger.Ledger` knows which messages are answered."""
 
