@@ -14,6 +14,7 @@ from phases import State, check
 from text import TYPE_CHECKING, show_address
 
 if TYPE_CHECKING:
+    import argparse
     from typing import Any
 
 
@@ -170,4 +171,14 @@ def add_arguments(parser: Parser) -> None:
     timeout = "wait so long for a connection or a reply (5); on a connection, ten times so long while other things come"
     add("--timeout", metavar="SECONDS", type=seconds, default=5.0, help=timeout)
     add("--no-reply", action="store_true", help="expect no replies: the server runs with --reply none")
+    add("--any-reply", action="store_true", help="each line that comes answers the oldest message that waits")
+    add("--stay", action="store_true", help="stay after the end of the input, and show what comes")
+    add("--no-words", action="store_true", help="no line is a command: 'terminate' and 'exit' are messages")
+    add("--rate", metavar="N", type=whole_number(1), help="send at most N messages a second, evenly")
     add("--stats", action="store_true", help="print the summary at the end in any case")
+
+
+def check_arguments(parser: Parser, options: argparse.Namespace) -> None:
+    """End with an error if those arguments do not go together."""
+    if options.any_reply and options.no_reply:
+        parser.error("--any-reply waits for replies, and --no-reply expects none; leave out one of them")

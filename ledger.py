@@ -18,21 +18,25 @@ REFUSED = (TOO_LONG.partition(b"%")[0], NOT_SAVED)
 class Ledger:
     """What became of the messages that were sent one way."""
 
-    def __init__(self, repeated: Callable[[bytes], bytes] = bytes) -> None:
-        """Take a function that returns what replies are sure to repeat of a message: all of it, unless told."""
+    def __init__(self, repeated: Callable[[bytes], bytes] = bytes, any_reply: bool = False) -> None:
+        """Take a function that returns what replies are sure to repeat of a message: all of it, unless told.
+
+        Or any reply answers the oldest message.
+        """
         self.sent = self.confirmed = 0
         self.waiting = self.waiting_bytes = 0
         """How many messages, and bytes in them, are neither confirmed nor given up."""
         self.unanswered_since = 0.0
         """When something was answered last, or began to wait for its answer, in seconds."""
         self.shortest_time, self.longest_time, self.total_time = float("inf"), 0.0, 0.0
-        self._repeated = repeated
+        self._repeated = nothing if any_reply else repeated
         self._waiting: dict[bytes, list[Sent]] = {}  # by what replies repeat; the oldest of equal ones stands first
         self.unsaved = 0
         """How many refusals said that the message can not be saved now, so that it may be later."""
         self._refused = 0
         self._longest_taken = sys.maxsize
-        self._confirms: bool | None = None  # how this server answers: with confirmations, or echoes; None if unknown
+        self.confirms: bool | None = None
+        """How this server answers: with confirmations, or with echoes; None while that is not certain."""
         self._repeats: dict[bytes, tuple[int, float]] = {}  # how many more such answers may come, and until when
         self._undecided: list[bytes] = []  # replies that come to mean one message or another once that is known
 
@@ -84,7 +88,7 @@ class Ledger:
             self.total_time += sum(times)
             self.shortest_time = min(self.shortest_time, *times)
             self.longest_time = max(self.longest_time, *times)
-        if self._undecided and self._confirms is not None:
+        if self._undecided and self.confirms is not None:
             undecided, self._undecided = self._undecided, []
             self.take(undecided, now)
         return heard
@@ -113,20 +117,22 @@ class Ledger:
         `Message received: x` is what a server says that confirms `x`, and what one says that echoes the whole. Where
         both wait, it means the one that goes with how the server answered others.
         """
-        if self._confirms and reply.startswith(CONFIRMATION):
+        if self._repeated is nothing:
+            return self._waiting.get(b"", [None])[0]
+        if self.confirms and reply.startswith(CONFIRMATION):
             return self._meant(reply[len(CONFIRMATION) :])
         echoed = self._meant(reply)
         if not reply.startswith(CONFIRMATION):
-            if echoed and self._confirms is None:
-                self._confirms = False
+            if echoed and self.confirms is None:
+                self.confirms = False
             return echoed
         confirmed = self._meant(reply[len(CONFIRMATION) :])
-        if self._confirms is None and confirmed and echoed:
+        if self.confirms is None and confirmed and echoed:
             if len(self._undecided) < self.waiting:
                 self._undecided.append(reply)
             return None
         if confirmed and not echoed:
-            self._confirms = True
+            self.confirms = True
         return echoed or confirmed
 
     def _meant(self, text: bytes) -> Sent | None:
@@ -160,7 +166,7 @@ class Ledger:
         were refused, since the server could not save them.
         """
         self.unanswered_since = now
-        self._confirms = None  # another server may be there now
+        self.confirms = None  # another server may be there now
         self._undecided.clear()
         for equal in self._waiting.values():
             equal[:] = [(number, message, now, now, tries) for number, message, _, _, tries in equal]
@@ -199,6 +205,11 @@ class Ledger:
         self.waiting_bytes -= sum([len(message) for _, message, _, _, _ in struck])
         self._refused = min(self._refused, self.waiting)
         self.unsaved = min(self.unsaved, self.waiting)
+
+
+def nothing(_: bytes) -> bytes:
+    """Return what replies repeat of a message where any may answer it."""
+    return b""
 
 
 def summary(ledgers: list[Ledger], no_reply: bool) -> str:

@@ -11,7 +11,7 @@ import contextlib
 import socket
 import time
 
-from channel import Broken, Channel, add_arguments
+from channel import Broken, Channel, add_arguments, check_arguments
 from common import Failure, Parser, check_tls_options, reason, run, whole_number
 from incoming import LONGEST_EXTRA, Incoming
 from ledger import Ledger
@@ -38,7 +38,7 @@ class TcpChannel(Channel):
 
     def __init__(self, loop: Loop, options: argparse.Namespace) -> None:
         """Take whom to connect to, and how. Raises Failure."""
-        super().__init__(loop, options.host, options.port, Ledger(), 0, options.reconnect)
+        super().__init__(loop, options.host, options.port, Ledger(any_reply=options.any_reply), 0, options.reconnect)
         self._timeout = options.timeout
         self._lines = Lines()
         self.unsent = bytearray()
@@ -196,13 +196,14 @@ def main() -> int:
     options = parser.parse_args()
     if options.reconnect and options.no_reply:
         parser.error("--reconnect needs replies to know what to send again; leave out --no-reply")
+    check_arguments(parser, options)
     check_tls_options(parser, options)
     loop = Loop()
     channels: list[Channel] = [TcpChannel(loop, options)]
     if options.udp_port is not None:
         from udp_client import UdpChannel
 
-        channels.append(UdpChannel(loop, options.host, options.udp_port, 0, options.reconnect))
+        channels.append(UdpChannel(loop, options, options.udp_port, 0, options.reconnect))
     for channel in () if options.reconnect else channels:
         channel.open()
     greeting = f"Connect{'ing' if options.reconnect else 'ed'} to {channels[0].peer}"

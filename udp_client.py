@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 
-from channel import Broken, Channel, add_arguments
+from channel import Broken, Channel, add_arguments, check_arguments
 from common import CONFIRMATION, MAX_DATAGRAM, SHUTTING_DOWN, Failure, Parser, reason, run, whole_number
 from ledger import Ledger
 from lines import as_lines
@@ -23,6 +23,8 @@ from sockets import widen_buffer
 from text import TYPE_CHECKING, resolve, show_address, without_ending
 
 if TYPE_CHECKING:
+    import argparse
+
     from text import Address
 
 DATAGRAMS_AT_ONCE = 64
@@ -35,8 +37,10 @@ class UdpChannel(Channel):
     longest = MAX_DATAGRAM
     window, window_bytes = 64, 65536
 
-    def __init__(self, loop: Loop, host: str, port: int, retries: int, reconnects: bool) -> None:
-        super().__init__(loop, host, port, Ledger(repeated), sys.maxsize if reconnects else retries, reconnects)
+    def __init__(self, loop: Loop, options: argparse.Namespace, port: int, retries: int, reconnects: bool) -> None:
+        """Take whom to send to, and how."""
+        tries = sys.maxsize if reconnects else retries
+        super().__init__(loop, options.host, port, Ledger(repeated, options.any_reply), tries, reconnects)
         self.unsent: collections.deque[bytes] = collections.deque()
         self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window)  # last, for the next address
         self._addresses: list[tuple[socket.AddressFamily, Address]] = []  # to be tried if nothing comes from this one
@@ -134,8 +138,9 @@ def main() -> int:
     options = parser.parse_args()
     if options.retries and options.no_reply:
         parser.error("--retries needs replies to know what to send again; leave out --no-reply")
+    check_arguments(parser, options)
     loop = Loop()
-    channel = UdpChannel(loop, options.host, options.port, options.retries, reconnects=False)
+    channel = UdpChannel(loop, options, options.port, options.retries, reconnects=False)
     channel.open()
     return Session(options, loop, [channel]).run(f"Sending to {channel.peer}.")
 

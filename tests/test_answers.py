@@ -128,6 +128,7 @@ class SignsOfLife(AccountingTest):
         loop = Loop()
         self.addCleanup(loop.close)
         options = argparse.Namespace(host=HOST, port=1, timeout=1.0, reconnect=False, tls=False, udp_port=None)
+        options.any_reply = False
         channel = tcp_client.TcpChannel(loop, options)
         channel.socket.close()
         channel.socket, theirs = socket.socketpair()

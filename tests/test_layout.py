@@ -38,7 +38,7 @@ KNOWS_PROTOCOLS = {
     "sockets": {"IPPROTO_TCP", "TCP_NODELAY", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"},
 }
 """The words with which a room may name a protocol; any other room has none."""
-OF_OPTIONS = {"tls", "ssl", "archive", "sqlite3", "entrance", "proxy_header", "random"}
+OF_OPTIONS = {"tls", "ssl", "archive", "sqlite3", "entrance", "proxy_header", "random", "pace"}
 """What is loaded only when an option asks for it, as is the script of the other protocol."""
 SLOW = {"asyncio", "ctypes", "dataclasses", "inspect", "json", "logging", "pathlib", "shutil", "subprocess", "typing"}
 """What nobody should wait for at the start; examples."""
@@ -201,6 +201,7 @@ class Loaded(TestCase):
         cases: tuple[tuple[str, tuple[object, ...], set[str]], ...] = (
             ("tcp_client.py", (server.port,), set()),
             ("tcp_client.py", (server.port, "--stats", "-m", "hello"), set()),
+            ("tcp_client.py", (server.port, "--rate", 100), {"pace"}),
             ("tcp_client.py", (server.port, "--udp-port", server.udp_port), {"udp_client", "random"}),
             ("udp_client.py", (server.udp_port,), set()),
             ("udp_client.py", (server.udp_port, "--retries", 2, "-m", "hello"), set()),

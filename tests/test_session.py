@@ -74,6 +74,8 @@ class SessionTest(TestCase):
         no_reply: bool = False,
         retries: int = 0,
         reconnects: bool = False,
+        stay: bool = False,
+        no_words: bool = False,
     ) -> Session:
         """Return a session that has sent messages, and its channels as attributes of the test."""
         loop = Loop()
@@ -84,9 +86,11 @@ class SessionTest(TestCase):
             self.addCleanup(channel.close)
         self.channel = self.channels[0]
         given = argparse.Namespace(timeout=5.0, no_reply=no_reply, stats=False, message=[*messages])
+        given.stay, given.no_words, given.rate = stay, no_words, None
         with mock.patch("sys.stdin", None):  # else it might be a terminal
             talking = Session(given, loop, [*self.channels])
-        for part in (talking._typed, talking._typed.socket, talking._typed._feed):
+        typed = talking._outbox.typed
+        for part in (typed, typed.socket, typed._feed):
             self.addCleanup(part.close)
         talking._send_lines()
         talking._advance()
@@ -138,7 +142,7 @@ class Phases(SessionTest):
         """Return a session that has come to a phase."""
         if phase is Phase.TALKING:
             talking = self.begin()
-            talking._input_over = False
+            talking._outbox.has_ended = False
             talking.phase = Phase.TALKING
             self.channel.state = State.OPEN
         elif phase is Phase.SETTLING:
@@ -154,10 +158,10 @@ class Phases(SessionTest):
 
     def test_every_event_in_every_phase(self) -> None:
         def end_input(talking: Session) -> None:
-            self.assertTrue(talking._input_over)
+            self.assertTrue(talking._outbox.has_ended)
 
         def word(talking: Session) -> None:
-            talking._word = b"exit"
+            talking._outbox.word = b"exit"
 
         def reply(talking: Session) -> None:
             self.hear(talking, CONFIRMATION + b"hello")
@@ -189,7 +193,7 @@ class Phases(SessionTest):
                 with self.subTest(event=event.__name__, phase=phase):
                     conversation = self.in_phase(phase)
                     if isinstance(outcome, Phase):
-                        conversation._input_over = outcome is not talking
+                        conversation._outbox.has_ended = outcome is not talking
                         event(conversation)
                         conversation._advance()
                         self.assertIs(conversation.phase, outcome)
@@ -230,7 +234,7 @@ class Phases(SessionTest):
     def test_exit_goes_to_all_and_the_talk_goes_on_if_one_refuses(self) -> None:
         talking = self.begin("exit", channels=2)
         self.assertEqual([channel.said for channel in self.channels], [[b"exit"]] * 2)
-        talking._input_over = False
+        talking._outbox.has_ended = False
         self.hear(talking, REFUSAL)
         self.assertIs(talking.phase, Phase.TALKING)
         self.assertEqual({channel.state for channel in self.channels}, {State.OPEN})
