@@ -63,6 +63,7 @@ class Channel:
         self.active_at = 0.0  # when something went over it last
         self.asks_for_end = False  # an `exit` went over it
         self.said_goodbye = False  # the server shuts down
+        self._undelivered_before = sys.maxsize  # bytes, at the last look
         self.refusal = b""  # the first one, where no reply was expected
 
     def enter(self, state: State) -> None:
@@ -120,6 +121,18 @@ class Channel:
         """Close the socket."""
         self.loop.forget(self.socket.fileno())
         self.socket.close()
+
+    def undelivered(self) -> int:
+        """Return how many bytes of what was sent the server's machine has not acknowledged, as far as that is known."""
+        return 0
+
+    def gets_through(self, now: float) -> bool:
+        """Look at `now` at what is not acknowledged; if it is less than at the last look, wait on, and tell so."""
+        before, self._undelivered_before = self._undelivered_before, self.undelivered()
+        if 0 < self._undelivered_before < before:
+            self.active_at = now
+            return True
+        return False
 
     def is_clear(self) -> bool:
         """Tell whether nothing is kept."""

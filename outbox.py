@@ -9,6 +9,9 @@ import os
 from common import WORDS
 from terminal import TypedLines
 
+HINT = "Type a message; 'terminate' ends this client, 'exit' also stops the server."
+HINT_WITHOUT_WORDS = "Type a message; the end of the input (Ctrl-D) ends this client."
+
 
 class Outbox:
     """Lines that wait to be sent, and the person or program that they come from."""
@@ -19,6 +22,8 @@ class Outbox:
         if in_lines:
             texts = [line for text in texts for line in text.removesuffix(b"\n").split(b"\n")]
         self.typed = TypedLines("You: ", edits=not texts)
+        self.hint = HINT_WITHOUT_WORDS if options.no_words else HINT
+        """What a person who types is told at the start."""
         self.has_ended = bool(texts)
         """Whether no more lines come."""
         self.word = b""

@@ -66,6 +66,12 @@ class Output:
         """Show what goes wrong while the conversation goes on."""
         self._tell(error_line(problem))
 
+    def refuse(self, messages: list[bytes], longest: int) -> None:
+        """Show that messages were not sent, since they are longer than so many bytes."""
+        for message in messages:
+            self.complain(f"a message of {len(message)} bytes was not sent: {longest} fit into a datagram")
+            self.code = 1
+
     def note(self, problem: str) -> None:
         """Keep a problem for the end."""
         self._problems.append(problem)

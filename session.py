@@ -18,9 +18,6 @@ from output import Output
 from phases import Phase, State, check
 from text import visible
 
-HINT = "Type a message; 'terminate' ends this client, 'exit' also stops the server."
-HINT_WITHOUT_WORDS = "Type a message; the end of the input (Ctrl-D) ends this client."
-
 
 class Session:
     """A conversation over one channel or more: typed lines go out, replies come in, every message is accounted for."""
@@ -38,7 +35,7 @@ class Session:
         self._loop.catch_signals(("SIGTERM", "SIGHUP", "SIGQUIT"), lambda number, _: sys.exit(128 + number))
         try:
             if not self._outbox.has_ended:
-                self._output.say(f"{greeting} {HINT_WITHOUT_WORDS if self._options.no_words else HINT}")
+                self._output.say(f"{greeting} {self._outbox.hint}")
                 self._outbox.typed.start()
             self._send_lines()
             self._advance()
@@ -102,11 +99,8 @@ class Session:
         now = time.monotonic()
         lines = self._outbox.take(most, now)
         messages = [line for line in lines if len(line) <= channel.longest]
-        for line in lines if len(messages) < len(lines) else ():
-            if len(line) > channel.longest:
-                limit = f"{channel.longest} fit into a datagram"
-                self._output.complain(f"a message of {len(line)} bytes was not sent: {limit}")
-                self._output.code = 1
+        if len(messages) < len(lines):
+            self._output.refuse([line for line in lines if len(line) > channel.longest], channel.longest)
         if self._options.no_reply:
             channel.ledger.sent += len(messages)
         else:
@@ -175,20 +169,13 @@ class Session:
 
     def _be_late(self, channel: Channel, now: float) -> None:
         """Do what is due by `now`: connect; send again what is late, or wait for it no longer."""
-        within = channel.waits_within(now, self._timeout)
-        late = f"no reply from {channel.peer} {within}"
+        late = f"no reply from {channel.peer} {channel.waits_within(now, self._timeout)}"
         if channel.state is State.DOWN:
             channel.open()
             if channel.is_stream:
                 self._output.say(f"Connected to {channel.peer}.")
-        elif channel.state is State.PARTING and (self._outbox.word != EXIT or channel.said_goodbye):
-            channel.enter(State.CLOSED)
-        elif channel.state is State.PARTING and (channel.reconnects or channel.failures >= channel.retries):
-            raise Failure(f"no answer to 'exit' from {channel.peer} {within}")
         elif channel.state is State.PARTING:
-            channel.failures += 1
-            channel.ledger.unanswered_since = now
-            channel.send([EXIT])
+            self._part_late(channel, now)
         elif not channel.is_stream:
             again = channel.ledger.retry(now - self._timeout, now, channel.retries)
             if again:
@@ -204,6 +191,26 @@ class Session:
             self._output.lose(channel.ledger.give_up(now), late)
             if not (self._output.is_interactive or self._options.stay):
                 self._enter(Phase.OVER)
+
+    def _part_late(self, channel: Channel, now: float) -> None:
+        """Do what is due by `now` where a server has not ended the conversation. Raises Failure."""
+        if self._outbox.word != EXIT or channel.said_goodbye:
+            if not (self._options.no_reply and channel.gets_through(now)):
+                self._leave_off(channel)
+        elif channel.reconnects or channel.failures >= channel.retries:
+            within = channel.waits_within(now, self._timeout)
+            raise Failure(f"no answer to 'exit' from {channel.peer} {within}")
+        else:
+            channel.failures += 1
+            channel.ledger.unanswered_since = now
+            channel.send([EXIT])
+
+    def _leave_off(self, channel: Channel) -> None:
+        """Wait for the end of a conversation no longer; where nothing is confirmed, tell what did not get there."""
+        left = channel.undelivered() if self._options.no_reply else 0
+        if left:
+            self._output.note(f"{left} bytes were sent to {channel.peer} and not acknowledged by its machine")
+        channel.enter(State.CLOSED)
 
     def _enter(self, phase: Phase) -> None:
         check(self.phase, phase)
@@ -244,6 +251,8 @@ class Session:
                 self._leave(channels)
             elif before is Phase.LEAVING and time.monotonic() >= self._leave_at:
                 self._enter(Phase.OVER)
+                for channel in channels:
+                    self._leave_off(channel)
 
     def _part(self, channels: list[Channel]) -> None:
         """Send the word that ends the conversation, or the end itself; after -m, just go."""

@@ -19,7 +19,7 @@ from lines import RECEIVE_SIZE, Lines
 from loop import Loop
 from phases import State
 from session import Session
-from sockets import send_at_once
+from sockets import send_at_once, unacknowledged
 from text import TYPE_CHECKING, resolve, show_address
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class TcpChannel(Channel):
         self.unsent = bytearray()
         self._is_alone = options.udp_port is None
         self._incoming = Incoming(in_lines=not self._is_alone)
+        self._ends = 0  # bytes that the end itself counts among those to be acknowledged
         self._is_known = False  # whether this server has spoken as it should, on this connection or an earlier one
         self._context: ssl.SSLContext | None = None
         if options.tls:
@@ -126,6 +127,10 @@ class TcpChannel(Channel):
         """Tell whether nothing is kept, encrypted or not."""
         return not self.unsent and not self._lines.unsent()
 
+    def undelivered(self) -> int:
+        """Return how many bytes of what was sent the server's machine has not acknowledged."""
+        return max(unacknowledged(self.socket) - self._ends, 0)
+
     def read(self) -> tuple[bytes, list[bytes], bool]:
         """Return what has arrived: in a file as it comes, unless what comes over UDP stands between its lines."""
         try:
@@ -152,6 +157,7 @@ class TcpChannel(Channel):
         if not self._lines.is_secure:
             with contextlib.suppress(OSError):  # read() will tell
                 self.socket.shutdown(socket.SHUT_WR)
+                self._ends = 1
 
     def close(self) -> None:
         """Close the connection; tell the server before, in TLS."""

@@ -9,9 +9,11 @@ import socket
 import sqlite3
 import sys
 import tempfile
+import time
 import unittest
 from typing import Any
 
+from hostile import on_linux
 from support import free_port, receive_lines, wait_until
 from test_accounting import AccountingTest
 
@@ -173,6 +175,54 @@ class Repeats(AccountingTest):
         client.end_input()
         self.assert_all_confirmed(client, 3)
         self.assertEqual(client.output.count("one"), 2)
+
+
+class NotTaken(AccountingTest):
+    """Where no replies are expected, what the other machine has not acknowledged was not sent."""
+
+    @on_linux
+    def test_a_machine_that_takes_nothing_more(self) -> None:
+        """It stands for a dead line, on which nothing is acknowledged either."""
+        for end in ("", "terminate\n"):
+            with self.subTest(end):
+                listener = socket.socket()
+                self.addCleanup(listener.close)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                listener.bind((HOST, 0))
+                listener.listen()
+                options = ("--no-reply", "--timeout", 0.3)
+                client = self.client("tcp_client.py", HOST, listener.getsockname()[1], *options)
+                client.type(f"{'x' * 99_999}\n{end}")
+                client.end_input()
+                connected, _ = listener.accept()
+                self.addCleanup(connected.close)
+                error = f"([0-9]+) bytes were sent to {HOST}:.* and not acknowledged by its machine"
+                self.assert_one_line_error(client, error)
+                match = re.search(error, client.errors)
+                assert match
+                taken = len(connected.recv(1 << 20, socket.MSG_PEEK))
+                self.assertEqual(int(match[1]), 100_000 + len(end) - taken)
+
+    @on_linux
+    def test_a_machine_that_takes_it_slowly(self) -> None:
+        """It is waited for while it takes anything."""
+        listener = socket.socket()
+        self.addCleanup(listener.close)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind((HOST, 0))
+        listener.listen()
+        client = self.client("tcp_client.py", HOST, listener.getsockname()[1], "--no-reply", "--timeout", 0.2)
+        client.type(f"{'x' * 99_999}\n")
+        client.end_input()
+        connected, _ = listener.accept()
+        self.addCleanup(connected.close)
+        taken, began = 0, time.monotonic()
+        while taken < 100_000:
+            taken += len(connected.recv(4096))
+            if time.monotonic() < began + 0.6:
+                time.sleep(0.02)  # this is how slow it is
+        connected.close()
+        self.assertEqual((client.wait(), client.errors), (0, ""))
 
 
 class NotSaved(AccountingTest):
