@@ -35,9 +35,13 @@ class Names(AccountingTest):
     def test_a_message_that_looks_like_a_confirmation(self) -> None:
         """A UDP server does not answer it; what it says to the other proves nothing of this one."""
         server = self.server("udp_server.py")
-        options = ("--retries", 1, "--timeout", 0.3, "--stats")
-        for typed, confirmed in ((b"Message received: x\nx\n", 0), (b"y\nMessage received: x\nx\n", 2)):
-            client = self.run_client("udp_client.py", HOST, server.port, *options, typed=typed)
+        options = ("--retries", 1, "--timeout", 0.2, "--stats")
+        cases = ((b"Message received: x\nx\n", 0), (b"y\nMessage received: x\nx\n", 2))
+        clients = [self.client("udp_client.py", HOST, server.port, *options) for _ in cases]
+        for client, (typed, _) in zip(clients, cases):
+            client.type(typed)
+            client.end_input()
+        for client, (typed, confirmed) in zip(clients, cases):
             self.assertEqual(client.wait(), 1)
             self.assertIn("not confirmed by", client.errors)
             self.assert_summary(client, typed.count(b"\n"), confirmed)
@@ -52,7 +56,7 @@ class Names(AccountingTest):
     def test_datagrams_that_differ_where_no_confirmation_reaches(self) -> None:
         endpoint = self.endpoint()
         long = b"x" * 65490
-        client = self.client("udp_client.py", HOST, endpoint.getsockname()[1], "--timeout", 0.5, "--stats")
+        client = self.client("udp_client.py", HOST, endpoint.getsockname()[1], "--timeout", 0.3, "--stats")
         client.type(long + b"1\n" + long + b"2\n")
         client.end_input()
         for _ in range(2):
@@ -68,7 +72,7 @@ class SignsOfLife(AccountingTest):
     def test_an_exit_that_is_lost_in_a_busy_room(self) -> None:
         endpoint = self.endpoint()
         client = self.client(
-            "udp_client.py", HOST, endpoint.getsockname()[1], "-m", "exit", "--retries", 9, "--timeout", 0.3
+            "udp_client.py", HOST, endpoint.getsockname()[1], "-m", "exit", "--retries", 9, "--timeout", 0.15
         )
         data, peer = endpoint.recvfrom(100)
         endpoint.settimeout(0.01)
@@ -91,7 +95,7 @@ class SignsOfLife(AccountingTest):
         for said in (b".", b"nothing\n" * 100):
             for message, error in (("x", "1 message was not confirmed by .*: x"), ("exit", "no answer to 'exit' .*")):
                 listener = self.listen()
-                options = ("-m", message, "--timeout", 0.1)
+                options = ("-m", message, "--timeout", 0.05)
                 client = self.client("tcp_client.py", HOST, listener.getsockname()[1], *options)
                 talks.append((client, self.accept(listener), said, error))
 
@@ -108,7 +112,7 @@ class SignsOfLife(AccountingTest):
     def test_who_reconnects_comes_back(self) -> None:
         listener = self.listen()
         port = listener.getsockname()[1]
-        client = self.client("tcp_client.py", HOST, port, "-m", "x", "--timeout", 0.1, "--reconnect")
+        client = self.client("tcp_client.py", HOST, port, "-m", "x", "--timeout", 0.05, "--reconnect")
         first = self.accept(listener)
         listener.setblocking(False)
         again: list[socket.socket] = []
@@ -124,7 +128,7 @@ class SignsOfLife(AccountingTest):
         self.assertEqual(receive_lines(again[0], 1), [b"x"])
         again[0].sendall(b"Message received: x\n")
         self.assertEqual(client.wait(), 0)
-        self.assertRegex(client.errors, "error: no reply from .* within 1 s; trying again")
+        self.assertRegex(client.errors, "error: no reply from .* within 0.5 s; trying again")
 
     def test_a_long_message_can_not_be_answered_before_it_is_out(self) -> None:
         loop = Loop()
@@ -180,17 +184,22 @@ class Repeats(AccountingTest):
 class NotTaken(AccountingTest):
     """Where no replies are expected, what the other machine has not acknowledged was not sent."""
 
+    def listen_with_little_room(self) -> socket.socket:
+        """Return a socket that listens, whose connections take a few kilobytes before they are read."""
+        listener = socket.socket()
+        self.addCleanup(listener.close)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind((HOST, 0))
+        listener.listen()
+        return listener
+
     @on_linux
     def test_a_machine_that_takes_nothing_more(self) -> None:
         """It stands for a dead line, on which nothing is acknowledged either."""
         for end in ("", "terminate\n"):
             with self.subTest(end):
-                listener = socket.socket()
-                self.addCleanup(listener.close)
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                listener.bind((HOST, 0))
-                listener.listen()
-                options = ("--no-reply", "--timeout", 0.3)
+                listener = self.listen_with_little_room()
+                options = ("--no-reply", "--timeout", 0.2)
                 client = self.client("tcp_client.py", HOST, listener.getsockname()[1], *options)
                 client.type(f"{'x' * 99_999}\n{end}")
                 client.end_input()
@@ -206,11 +215,7 @@ class NotTaken(AccountingTest):
     @on_linux
     def test_a_machine_that_takes_it_slowly(self) -> None:
         """It is waited for while it takes anything."""
-        listener = socket.socket()
-        self.addCleanup(listener.close)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        listener.bind((HOST, 0))
-        listener.listen()
+        listener = self.listen_with_little_room()
         client = self.client("tcp_client.py", HOST, listener.getsockname()[1], "--no-reply", "--timeout", 0.2)
         client.type(f"{'x' * 99_999}\n")
         client.end_input()
