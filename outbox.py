@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import os
 
 from common import WORDS
+from loop import Loop
 from terminal import TypedLines
 
 HINT = "Type a message; 'terminate' ends this client, 'exit' also stops the server."
@@ -36,10 +38,6 @@ class Outbox:
 
             self._pace = Pace(options.rate)
 
-    def wants_lines(self) -> bool:
-        """Tell whether what is typed next can be sent next."""
-        return not (self.has_ended or self.word or self._lines)
-
     def has_lines(self) -> bool:
         """Tell whether some wait to be sent, or are left."""
         return bool(self._lines)
@@ -48,11 +46,22 @@ class Outbox:
         """Tell whether all that is to be sent was sent."""
         return bool(self.word) or (self.has_ended and not self._lines)
 
-    def take_typed(self) -> None:
-        """Take the lines that have come, or the end of them."""
+    def watch(self, loop: Loop) -> None:
+        """Have a loop wait for typed lines, and a person asked for one, when it can be sent next."""
+        descriptor = self.typed.socket.fileno()
+        if self._wants_lines() and not loop.watches(descriptor):
+            loop.watch(descriptor, functools.partial(self._take_typed, loop))
+            self.typed.ask()
+
+    def _take_typed(self, loop: Loop) -> None:
         lines = self.typed.read()
         self.has_ended = lines is None
         self._lines.extend(lines or ())
+        if not self._wants_lines():
+            loop.forget(self.typed.socket.fileno())
+
+    def _wants_lines(self) -> bool:
+        return not (self.has_ended or self.word or self._lines)
 
     def room(self, now: float) -> int:
         """Return how many lines may be sent at `now`, in seconds of time.monotonic()."""

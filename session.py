@@ -69,15 +69,7 @@ class Session:
             if channel.state in (State.OPEN, State.PARTING):
                 turn = functools.partial(self._attempt, channel, self._turn, channel)
                 self._loop.watch(channel.socket.fileno(), turn, READ | (WRITE if channel.unsent else 0))
-        typed = self._outbox.typed
-        if self._outbox.wants_lines() and not self._loop.watches(typed.socket.fileno()):
-            self._loop.watch(typed.socket.fileno(), self._take_typed)
-            typed.ask()
-
-    def _take_typed(self) -> None:
-        self._outbox.take_typed()
-        if not self._outbox.wants_lines():
-            self._loop.forget(self._outbox.typed.socket.fileno())
+        self._outbox.watch(self._loop)
 
     def _send_lines(self) -> None:
         """Send typed lines, as far as there is room for more unanswered messages."""
@@ -99,8 +91,7 @@ class Session:
         now = time.monotonic()
         lines = self._outbox.take(most, now)
         messages = [line for line in lines if len(line) <= channel.longest]
-        if len(messages) < len(lines):
-            self._output.refuse([line for line in lines if len(line) > channel.longest], channel.longest)
+        self._output.refuse([line for line in lines if len(line) > channel.longest], channel.longest)
         if self._options.no_reply:
             channel.ledger.sent += len(messages)
         else:
@@ -198,8 +189,7 @@ class Session:
             if not (self._options.no_reply and channel.gets_through(now)):
                 self._leave_off(channel)
         elif channel.reconnects or channel.failures >= channel.retries:
-            within = channel.waits_within(now, self._timeout)
-            raise Failure(f"no answer to 'exit' from {channel.peer} {within}")
+            raise Failure(f"no answer to 'exit' from {channel.peer} {channel.waits_within(now, self._timeout)}")
         else:
             channel.failures += 1
             channel.ledger.unanswered_since = now

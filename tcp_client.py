@@ -135,8 +135,7 @@ class TcpChannel(Channel):
         """Return what has arrived: in a file as it comes, unless what comes over UDP stands between its lines."""
         try:
             data = self.socket.recv(RECEIVE_SIZE)
-            text = self._lines.decode(data) if data else b"".join(self._lines.end())
-            self._is_known |= bool(text)
+            text = self._lines.decode(data) if data else b"\n".join(self._lines.end())
         except BlockingIOError:
             raise
         except OSError as error:
@@ -146,7 +145,8 @@ class TcpChannel(Channel):
             return so_far + rest, lines + last, True
         is_tls_alert = len(data) == 7 and data[:2] == b"\x15\x03" and data[3:5] == b"\0\2"  # RFC 8446, 5.1 and 6
         if is_tls_alert and not self._lines.is_secure:
-            raise Failure(f"{self.peer} speaks TLS; connect with --tls")
+            raise (Broken if self._is_known else Failure)(f"{self.peer} speaks TLS; connect with --tls")
+        self._is_known |= bool(text)
         self.flush(self._lines.outgoing())
         handed_on, lines = self._incoming.take(text)
         return handed_on, lines, False

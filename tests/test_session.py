@@ -76,12 +76,14 @@ class SessionTest(TestCase):
         reconnects: bool = False,
         stay: bool = False,
         no_words: bool = False,
+        any_reply: bool = False,
     ) -> Session:
         """Return a session that has sent messages, and its channels as attributes of the test."""
         loop = Loop()
         self.addCleanup(loop.close)
         self.channels = [FakeChannel(loop, retries, reconnects) for _ in range(channels)]
         for channel in self.channels:
+            channel.ledger = Ledger(any_reply=any_reply)
             channel.open()
             self.addCleanup(channel.close)
         self.channel = self.channels[0]
@@ -294,6 +296,32 @@ class Breaks(SessionTest):
         self.hear(talking, CONFIRMATION + b"hello")
         self.assertEqual((talking.phase, self.channel.failures), (Phase.OVER, 0))
 
+    def test_while_it_stays(self) -> None:
+        """A server that confirms says goodbye; any other may just close."""
+        for reply, any_reply, expected in (
+            (CONFIRMATION + b"hello", False, Broken),
+            (b"hello", False, Phase.OVER),
+            (b"anything", True, Phase.OVER),
+        ):
+            with self.subTest(reply):
+                talking = self.begin("hello", stay=True, any_reply=any_reply)
+                self.hear(talking, reply)
+                self.assertIs(talking.phase, Phase.SETTLING)
+                self.assertEqual(self.channel.due_at(5.0), float("inf"))
+                if isinstance(expected, Phase):
+                    self.hear(talking, b"news", last=True)
+                    self.assertEqual((talking.phase, talking._output.code), (expected, 0))
+                else:
+                    self.assertRaises(expected, self.hear, talking, last=True)
+
+    def test_a_clean_stop_while_somebody_may_type(self) -> None:
+        talking = self.begin(reconnects=True)
+        self.assertIs(talking.phase, Phase.TALKING)
+        with mock.patch.object(talking._output, "complain") as complain:
+            self.hear(talking, GOODBYE, last=True)
+        self.assertIs(self.channel.state, State.DOWN)
+        complain.assert_called_once_with("server:1 shut down; trying again until the server is there")
+
     def test_after_the_end(self) -> None:
         for word, no_reply, said_goodbye, code in (
             ("exit", False, False, 1),
@@ -314,6 +342,37 @@ class Breaks(SessionTest):
         with mock.patch.object(talking._output, "complain"):
             self.hear(talking, GOODBYE, last=True)
         self.assertIs(self.channel.state, State.DOWN)
+
+
+class NotSaved(SessionTest):
+    """A server that can not save."""
+
+    UNSAVED = b"Error: the message could not be saved"
+
+    def test_all_that_was_refused_is_sent_again_once_nothing_else_is_due(self) -> None:
+        talking = self.begin("one", "two", reconnects=True)
+        self.hear(talking, self.UNSAVED)
+        self.assertEqual((self.channel.failures, self.channel.room()), (1, 0))
+        self.assertEqual(self.channel.due_at(5.0), self.channel.active_at + 5.0, "the other is due")
+        self.hear(talking, self.UNSAVED)
+        self.assertEqual((talking.phase, self.channel.due_at(5.0)), (Phase.SETTLING, self.channel.open_at))
+        with mock.patch.object(talking._output, "complain") as complain:
+            talking._be_late(self.channel, self.channel.open_at)
+        self.assertIn("could not save", complain.call_args[0][0])
+        self.assertEqual(self.channel.said, [b"one", b"two"] * 2)
+        self.assertEqual(self.channel.due_at(5.0), self.channel.active_at + 5.0)
+        self.hear(talking, CONFIRMATION + b"one", CONFIRMATION + b"two")
+        self.assertEqual((talking.phase, self.channel.failures, talking._output.code), (Phase.OVER, 0, 0))
+
+    def test_who_does_not_reconnect_gives_it_up(self) -> None:
+        talking = self.begin("one")
+        self.hear(talking, self.UNSAVED)
+        self.assertIs(talking.phase, Phase.OVER)
+
+    def test_too_long_is_another_thing(self) -> None:
+        talking = self.begin("one", reconnects=True)
+        self.hear(talking, b"Error: message longer than 2 bytes")
+        self.assertIs(talking.phase, Phase.OVER)
 
 
 class Refusals(SessionTest):
