@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 import target
-from common import Failure, Parser, seconds
+from common import SHUTTING_DOWN, Failure, Parser, seconds, whole_number
 from ledger import Ledger
 from loop import Loop
 from phases import State, check
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     Wait = tuple[dict[int, int], float]
     """Descriptors, each with the events that are waited for, and until when, in seconds of time.monotonic()."""
+
+
+PATIENCE = 10
+"""How many times --timeout a stream may bring what answers nothing, before what is due counts as late."""
 
 
 class Broken(Failure):
@@ -62,11 +66,13 @@ class Channel:
         self.peer = show_address((host, port))
         self.state = State.DOWN
         self.failures = 0  # in a row: attempts to connect, or to have `exit` answered
-        self.open_at = 0.0  # when to connect again, or to go on with that, as time.monotonic() counts
+        self.open_at = 0.0  # when to connect again, to go on with that, or to send again what was not saved
         self._attempt: Generator[Wait, None, None] | None = None  # to connect, while that is under way
         self._awaited: dict[int, int] = {}  # by that attempt: descriptors and events
         self.active_at = 0.0  # when something went over it last
+        self.asks_for_end = False  # an `exit` went over it
         self.said_goodbye = False  # the server shuts down
+        self._undelivered_before = sys.maxsize  # bytes, at the last look
         self.refusal = b""  # the first one, where no reply was expected
 
     def enter(self, state: State) -> None:
@@ -92,7 +98,11 @@ class Channel:
         self.said_goodbye = False
         self.active_at = time.monotonic()
         self.enter(State.OPEN)
-        again = self.ledger.send_again(self.active_at)
+        self.send_again(self.active_at)
+
+    def send_again(self, now: float) -> None:
+        """Send at `now` what is not confirmed."""
+        again = self.ledger.send_again(now)
         if again:
             self.send(again)
 
@@ -106,10 +116,30 @@ class Channel:
             self.loop.watch(descriptor, go_on, events)
 
     def fail(self) -> None:
-        """Be without a connection, for a time that grows with each failure (exponential backoff with jitter)."""
+        """Be without a connection, for a time that grows with each failure."""
         self.enter(State.DOWN)
+        self._pause()
+
+    def hear(self, replies: list[bytes]) -> list[bytes]:
+        """Note what the server said just now; return what of it is to be shown."""
+        confirmed, unsaved = self.ledger.confirmed, self.ledger.unsaved
+        self.active_at = time.monotonic()
+        heard = self.ledger.take(replies, self.active_at)
+        if self.ledger.confirmed > confirmed:
+            self.failures = 0
+        if self.ledger.unsaved > unsaved == 0 and self.reconnects:
+            self._pause()
+        self.said_goodbye |= SHUTTING_DOWN in replies
+        return heard
+
+    def _pause(self) -> None:
+        """Do not try again for a time that grows with each failure (exponential backoff with jitter)."""
         self.open_at = time.monotonic() + pause_after(self.failures)
         self.failures += 1
+
+    def is_unsaved(self) -> bool:
+        """Tell whether something is to be sent again because the server could not save it."""
+        return self.ledger.unsaved > 0 and (self.reconnects or self.retries > 0)
 
     def close(self) -> None:
         """Close the socket, and give up the attempt to get another."""
@@ -133,23 +163,49 @@ class Channel:
         """Tell whether an attempt to connect is under way."""
         return self._attempt is not None
 
+    def undelivered(self) -> int:
+        """Return how many bytes of what was sent the server's machine has not acknowledged, as far as that is known."""
+        return 0
+
+    def gets_through(self, now: float) -> bool:
+        """Look at `now` at what is not acknowledged; if it is less than at the last look, wait on, and tell so."""
+        before, self._undelivered_before = self._undelivered_before, self.undelivered()
+        if 0 < self._undelivered_before < before:
+            self.active_at = now
+            return True
+        return False
+
     def is_clear(self) -> bool:
         """Tell whether nothing is kept."""
         return not self.unsent
 
     def room(self) -> int:
         """Return how many more messages may be sent now."""
-        has_room = self.is_clear() and self.ledger.waiting_bytes < self.window_bytes
+        has_room = self.is_clear() and not self.is_unsaved() and self.ledger.waiting_bytes < self.window_bytes
         return self.window - self.ledger.waiting if has_room else 0
 
     def due_at(self, timeout: float) -> float:
-        """Return when to open() again, or when what is missing is late; infinity if neither is due."""
+        """Return when to try again, or when what is missing is late; infinity if neither is due."""
         if self.state is State.DOWN:
             return self.open_at
         if self.state is State.OPEN and not self.is_stream:
             return self.ledger.oldest() + timeout
-        is_due = self.state is State.PARTING or (self.state is State.OPEN and self.ledger.due)
-        return self.active_at + timeout if is_due else float("inf")
+        if self.state is State.PARTING and not self.asks_for_end:
+            return self.active_at + timeout
+        if self.state is State.PARTING or (self.state is State.OPEN and self.ledger.due):
+            return self._answer_due_at(timeout)
+        return self.open_at if self.state is State.OPEN and self.is_unsaved() else float("inf")
+
+    def _answer_due_at(self, timeout: float) -> float:
+        """Return when an answer is late: what others say is a sign of life of a connection, but only for so long."""
+        if not self.is_stream:
+            return self.ledger.unanswered_since + timeout
+        return min(self.active_at + timeout, self.ledger.unanswered_since + PATIENCE * timeout)
+
+    def waits_within(self, now: float, timeout: float) -> str:
+        """Return how long an answer that is late by `now` was waited for, in words."""
+        is_talking = self.is_stream and now < self.active_at + timeout
+        return f"within {PATIENCE * timeout if is_talking else timeout:g} s"
 
 
 def reach(loop: Loop, channels: list[Channel]) -> None:
@@ -181,8 +237,13 @@ def add_arguments(parser: Parser, port: int) -> None:
     target.add_arguments(parser, port)
     add = parser.add_argument_group("messages").add_argument
     add("-m", "--message", metavar="TEXT", action="append", help="send TEXT, wait for its reply, end; may be repeated")
-    add("--timeout", metavar="SECONDS", type=seconds, default=5.0, help="wait so long for a connection or a reply (5)")
+    timeout = "wait so long for a connection or a reply (5); on a connection, ten times so long while other things come"
+    add("--timeout", metavar="SECONDS", type=seconds, default=5.0, help=timeout)
     add("--no-reply", action="store_true", help="expect no replies: the server runs with --reply none")
+    add("--any-reply", action="store_true", help="each line that comes answers the oldest message that waits")
+    add("--stay", action="store_true", help="stay after the end of the input, and show what comes")
+    add("--no-words", action="store_true", help="no line is a command: 'terminate' and 'exit' are messages")
+    add("--rate", metavar="N", type=whole_number(1), help="send at most N messages a second, evenly")
     add("--stats", action="store_true", help="print the summary at the end in any case")
 
 
@@ -191,6 +252,8 @@ def parse_arguments(parser: Parser, port: int) -> argparse.Namespace:
     others, texts = take_texts(sys.argv[1:])
     options = parser.parse_intermixed_args(others)
     options.message = [*(options.message or ()), *texts]
+    if options.any_reply and options.no_reply:
+        parser.error("--any-reply waits for replies, and --no-reply expects none; leave out one of them")
     target.settle(parser, options, port)
     return options
 

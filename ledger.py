@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from common import CONFIRMATION, NOT_SAVED, TOO_LONG
+from text import without_ending
 
 Sent = tuple[int, bytes, float, float, int]
 """A waiting message: its number, the message, when it was sent first and last, in seconds, and how often again."""
@@ -17,16 +18,27 @@ REFUSED = (TOO_LONG.partition(b"%")[0], NOT_SAVED)
 class Ledger:
     """What became of the messages that were sent one way."""
 
-    def __init__(self, repeated: Callable[[bytes], bytes] = bytes) -> None:
-        """Take a function that returns what replies are sure to repeat of a message: all of it, unless told."""
+    def __init__(self, repeated: Callable[[bytes], bytes] = bytes, any_reply: bool = False) -> None:
+        """Take a function that returns what replies are sure to repeat of a message: all of it, unless told.
+
+        Or any reply answers the oldest message.
+        """
         self.sent = self.confirmed = 0
         self.waiting = self.waiting_bytes = 0
         """How many messages, and bytes in them, are neither confirmed nor given up."""
+        self.unanswered_since = 0.0
+        """When something was answered last, or began to wait for its answer, in seconds."""
         self.shortest_time, self.longest_time, self.total_time = float("inf"), 0.0, 0.0
-        self._repeated = repeated
+        self._repeated = nothing if any_reply else repeated
         self._waiting: dict[bytes, list[Sent]] = {}  # by what replies repeat; the oldest of equal ones stands first
+        self.unsaved = 0
+        """How many refusals said that the message can not be saved now, so that it may be later."""
         self._refused = 0
         self._longest_taken = sys.maxsize
+        self.confirms: bool | None = None
+        """How this server answers: with confirmations, or with echoes; None while that is not certain."""
+        self._repeats: dict[bytes, tuple[int, float]] = {}  # how many more such answers may come, and until when
+        self._undecided: list[bytes] = []  # replies that come to mean one message or another once that is known
 
     @property
     def due(self) -> int:
@@ -35,6 +47,8 @@ class Ledger:
 
     def add(self, messages: list[bytes], now: float) -> None:
         """Note messages as sent at `now`, in seconds."""
+        if not self.due:
+            self.unanswered_since = now
         waiting, repeated = self._waiting, self._repeated
         for number, message in enumerate(messages, self.sent):
             waiting.setdefault(repeated(message), []).append((number, message, now, now, 0))
@@ -42,39 +56,104 @@ class Ledger:
         self.waiting += len(messages)
         self.waiting_bytes += sum(map(len, messages))
 
-    def take(self, replies: list[bytes], now: float) -> int:
+    def take(self, replies: list[bytes], now: float) -> list[bytes]:
         """Note what came at `now`: each reply answers the oldest waiting message whose confirmation or echo it is.
 
         Any other line counts for nothing, except a refusal, which tells that one reply less is to come. It does not
-        say for which message, and a person may have typed it; so no message is struck off for it. Return how many
-        messages are confirmed.
+        say for which message, and a person may have typed it; so no message is struck off for it. Return the replies
+        but for those that answer once more what was sent more than once.
         """
-        waiting, repeated, confirmed = self._waiting, self._repeated, []
+        confirmed, heard, due_before = [], [], self.due
         for reply in replies:
-            text = repeated(reply)
-            equal = waiting.get(text)  # those whose echo it is
-            if reply.startswith(CONFIRMATION):
-                confirmed_text = repeated(reply[len(CONFIRMATION) :])
-                confirmable = waiting.get(confirmed_text)
-                if confirmable and not (equal and equal[0] < confirmable[0]):
-                    text, equal = confirmed_text, confirmable
-            if equal:
-                confirmed.append(equal.pop(0))
-                if not equal:
-                    del waiting[text]
+            if self._repeats and self._strike_repeat(reply, now):
+                continue
+            heard.append(reply)
+            sent = self._named(reply)
+            if sent:
+                confirmed.append(self._pop(sent))
+                if sent[4]:
+                    self._expect_repeats(reply, sent, now)
             elif reply.startswith(REFUSED):
                 self._refused += 1
+                self.unsaved += reply.startswith(NOT_SAVED)
                 limit = reply[len(REFUSED[0]) :].split(b" ")[0]
                 if limit.isdigit():
                     self._longest_taken = int(limit[:18])
         self._strike(confirmed)
+        if self.due < due_before:
+            self.unanswered_since = now
         if confirmed:
             self.confirmed += len(confirmed)
             times = [now - first_at for _, _, first_at, _, _ in confirmed]
             self.total_time += sum(times)
             self.shortest_time = min(self.shortest_time, *times)
             self.longest_time = max(self.longest_time, *times)
-        return len(confirmed)
+        if self._undecided and self.confirms is not None:
+            undecided, self._undecided = self._undecided, []
+            self.take(undecided, now)
+        return heard
+
+    def _expect_repeats(self, reply: bytes, sent: Sent, now: float) -> None:
+        """Note that a message which was sent more than once may be answered as often.
+
+        That is not waited for long, since what was sent more than once was mostly lost before: what answers a later
+        message of the same text would be taken for it.
+        """
+        self._repeats = {other: entry for other, entry in self._repeats.items() if now < entry[1]}
+        count, until = self._repeats.get(reply, (0, now + 2 * (now - sent[2])))
+        self._repeats[reply] = count + sent[4], until
+
+    def _strike_repeat(self, reply: bytes, now: float) -> bool:
+        """Strike a reply off those that are expected to answer once more what is confirmed; tell whether it is one."""
+        count, until = self._repeats.get(reply, (0, now))
+        if count == 0 or now >= until:
+            return False
+        self._repeats[reply] = count - 1, until
+        return True
+
+    def _named(self, reply: bytes) -> Sent | None:
+        """Return the message that a reply answers for certain; keep a reply that may become certain.
+
+        `Message received: x` is what a server says that confirms `x`, and what one says that echoes the whole. Where
+        both wait, it means the one that goes with how the server answered others.
+        """
+        if self._repeated is nothing:
+            return self._waiting.get(b"", [None])[0]
+        if self.confirms and reply.startswith(CONFIRMATION):
+            return self._meant(reply[len(CONFIRMATION) :])
+        echoed = self._meant(reply)
+        if not reply.startswith(CONFIRMATION):
+            if echoed and self.confirms is None:
+                self.confirms = False
+            return echoed
+        confirmed = self._meant(reply[len(CONFIRMATION) :])
+        if self.confirms is None and confirmed and echoed:
+            if len(self._undecided) < self.waiting:
+                self._undecided.append(reply)
+            return None
+        if confirmed and not echoed:
+            self.confirms = True
+        return echoed or confirmed
+
+    def _meant(self, text: bytes) -> Sent | None:
+        """Return the waiting message whose text this is, the oldest of equal ones; none if it could be another."""
+        alike = self._waiting.get(self._repeated(text))
+        if not alike or self._repeated is bytes:
+            return alike[0] if alike else None
+        whole = without_ending(text)
+        same = [sent for sent in alike if without_ending(sent[1]) == whole]  # whose line ending may have been changed
+        exact = [sent for sent in same if sent[1] == text]
+        cut = [sent for sent in alike if sent not in same and sent[1].startswith(whole)]
+        possible = [*(exact or same), *cut]
+        return possible[0] if len({message for _, message, *_ in possible}) == 1 else None
+
+    def _pop(self, sent: Sent) -> Sent:
+        text = self._repeated(sent[1])
+        equal = self._waiting[text]
+        equal.remove(sent)  # it is the first, or nearly
+        if not equal:
+            del self._waiting[text]
+        return sent
 
     def oldest(self) -> float:
         """Return when a reply was first to be expected of those missing, in seconds; infinity if none is missing."""
@@ -83,12 +162,16 @@ class Ledger:
     def send_again(self, now: float) -> list[bytes]:
         """Return the waiting messages that the server takes, in the order in which they were sent, to be sent at `now`.
 
-        They are for another connection; the last one was closed after a message that was too long.
+        They are for another connection, since the last one was closed after a message that was too long; or all of them
+        were refused, since the server could not save them.
         """
+        self.unanswered_since = now
+        self.confirms = None  # another server may be there now
+        self._undecided.clear()
         for equal in self._waiting.values():
             equal[:] = [(number, message, now, now, tries) for number, message, _, _, tries in equal]
         again = [message for _, message, *_ in self._all() if len(message) <= self._longest_taken]
-        self._refused = self.waiting - len(again)
+        self._refused, self.unsaved = self.waiting - len(again), 0
         return again
 
     def retry(self, before: float, now: float, retries: int) -> list[bytes]:
@@ -100,7 +183,7 @@ class Ledger:
                     equal[place] = number, message, first_at, now, tries + 1
                     again.append((number, message))
         if again:
-            self._refused = 0  # what is sent again is refused again
+            self._refused = self.unsaved = 0  # what is sent again is refused again
         return [message for _, message in sorted(again)]
 
     def give_up(self, before: float) -> list[bytes]:
@@ -121,6 +204,12 @@ class Ledger:
         self.waiting -= len(struck)
         self.waiting_bytes -= sum([len(message) for _, message, _, _, _ in struck])
         self._refused = min(self._refused, self.waiting)
+        self.unsaved = min(self.unsaved, self.waiting)
+
+
+def nothing(_: bytes) -> bytes:
+    """Return what replies repeat of a message where any may answer it."""
+    return b""
 
 
 def summary(ledgers: list[Ledger], no_reply: bool) -> str:

@@ -64,6 +64,11 @@ def as_line(text: bytes, ending: str) -> bytes:
     return text.replace(b"\0", rb"\x00") if ending == "nul" else text
 
 
+def as_lines(messages: list[bytes]) -> bytes:
+    """Return messages, each as a line; those that end in LF are one."""
+    return b"".join([message if message.endswith(b"\n") else message + b"\n" for message in messages])
+
+
 class Lines:
     """A stream on which every message is a line. What its socket brings goes in, and what that is to send comes out."""
 
@@ -82,6 +87,10 @@ class Lines:
         """Take what came; return the lines that are finished with it, without what ends them."""
         lines, self.unfinished = self.split(self.unfinished, data)
         return lines
+
+    def decode(self, data: bytes) -> bytes:
+        """Take what came; return the text in it, for who cuts it into lines without take()."""
+        return data
 
     def cut(self) -> list[bytes]:
         """Return the unfinished line, if there is one, as if it had ended here."""

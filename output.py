@@ -10,6 +10,7 @@ import sys
 import time
 
 from common import REFUSALS, Failure, error_line, reason, report
+from incoming import shortened
 from ledger import Ledger, summary
 from terminal import TypedLines, erase_row, in_background
 from text import DIM, RED, has_colours, paint, visible
@@ -43,6 +44,7 @@ class Output:
         if sys.stdout is None or not sys.stdout.isatty():
             write_out(data)
             return
+        replies = [shortened(reply) for reply in replies]
         if not self._typed.edited:
             lines = [visible(reply) for reply in replies]
         elif not has_colours(sys.stdout):
@@ -63,6 +65,12 @@ class Output:
     def complain(self, problem: str) -> None:
         """Show what goes wrong while the conversation goes on."""
         self._tell(error_line(problem))
+
+    def refuse(self, messages: list[bytes], longest: int) -> None:
+        """Show that messages were not sent, since they are longer than so many bytes."""
+        for message in messages:
+            self.complain(f"a message of {len(message)} bytes was not sent: {longest} fit into a datagram")
+            self.code = 1
 
     def note(self, problem: str) -> None:
         """Keep a problem for the end."""

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import collections
 import contextlib
 import functools
-import os
 import time
 from collections.abc import Callable
 
 from channel import Broken, Channel
-from common import EXIT, NOT_OBEYED, REFUSALS, SHUTTING_DOWN, TERMINATE, WORDS, Failure
+from common import EXIT, NOT_OBEYED, REFUSALS, TERMINATE, Failure
+from lines import as_lines
 from loop import READ, WRITE, Loop
+from outbox import Outbox
 from output import Output
 from phases import Phase, State, check
-from terminal import TypedLines
 from text import visible
-
-HINT = "Type a message; 'terminate' ends this client, 'exit' also stops the server."
 
 
 class Session:
@@ -28,22 +25,16 @@ class Session:
         self._options, self._loop, self._channels = options, loop, channels
         self._timeout: float = options.timeout
         self.phase = Phase.TALKING
-        self._leave_at = float("inf")
-        texts = [os.fsencode(text) for text in options.message or ()]
-        if any(channel.is_stream for channel in channels):
-            texts = [line for text in texts for line in text.removesuffix(b"\n").split(b"\n")]
-        self._lines = collections.deque(texts)  # to be sent
-        self._input_over = bool(texts)
-        self._word = b""  # which ends the conversation, once it is read
-        self._typed = TypedLines("You: ", edits=not texts)
-        self._output = Output(self._typed, [channel.ledger for channel in channels], options)
+        self._leave_at = self._send_at = float("inf")
+        self._outbox = Outbox(options, any(channel.is_stream for channel in channels))
+        self._output = Output(self._outbox.typed, [channel.ledger for channel in channels], options)
 
     def run(self, greeting: str) -> int:
         """Hold the conversation; return the exit code."""
         try:
-            if not self._input_over:
-                self._output.say(f"{greeting} {HINT}")
-                self._typed.start()
+            if not self._outbox.has_ended:
+                self._output.say(f"{greeting} {self._outbox.hint}")
+                self._outbox.typed.start()
             self._send_lines()
             self._advance()
             while self.phase is not Phase.OVER:
@@ -59,7 +50,8 @@ class Session:
         self._watch()
         now = time.monotonic()  # what has come by now is read before it is found late, also after Ctrl-Z
         self._output.show_progress(now)
-        due_at = min(now + 1.0, self._output.progress_at, *(c.due_at(self._timeout) for c in self._channels))
+        due_at = min(now + 1.0, self._output.progress_at, self._send_at)
+        due_at = min(due_at, *(channel.due_at(self._timeout) for channel in self._channels))
         for function in self._loop.ready(max(due_at - now, 0)):
             with contextlib.suppress(BlockingIOError):
                 function()
@@ -77,49 +69,33 @@ class Session:
                 self._loop.watch(channel.socket.fileno(), turn, READ | (WRITE if channel.unsent else 0))
             elif channel.state is State.DOWN:
                 channel.watch(functools.partial(self._attempt, channel, self._open, channel))
-        typed = self._typed.socket.fileno()
-        if not (self._input_over or self._word or self._lines or self._loop.watches(typed)):
-            self._loop.watch(typed, self._take_typed)
-            self._typed.ask()
-
-    def _take_typed(self) -> None:
-        lines = self._typed.read()
-        self._input_over = lines is None
-        self._lines.extend(lines or ())
-        if self._input_over or self._lines:
-            self._loop.forget(self._typed.socket.fileno())
+        self._outbox.watch(self._loop)
 
     def _send_lines(self) -> None:
         """Send typed lines, as far as there is room for more unanswered messages."""
-        while self._lines and not self._word and (channels := self._unclosed()):
+        self._send_at = float("inf")
+        while (ready := self._outbox.room(time.monotonic())) and (channels := self._unclosed()):
             channel = channels[0]
             if len(channels) > 1:
                 import random  # most clients have no choice, and start faster without
 
                 channel = random.choice(channels)
-            room = channel.room()
+            room = min(ready, channel.room())
             if room <= 0:
                 return
             self._send(channel, room if len(self._channels) == 1 else 1)
+        self._send_at = self._outbox.due_at()
 
     def _send(self, channel: Channel, most: int) -> None:
         """Send so many lines at the most, up to a word."""
-        messages = []
-        for _ in range(min(most, len(self._lines))):
-            line = self._lines.popleft()
-            if line.strip() in WORDS:
-                self._word = line.strip()
-                break
-            if len(line) <= channel.longest:
-                messages.append(line)
-            else:
-                limit = f"{channel.longest} fit into a datagram"
-                self._output.complain(f"a message of {len(line)} bytes was not sent: {limit}")
-                self._output.code = 1
+        now = time.monotonic()
+        lines = self._outbox.take(most, now)
+        messages = [line for line in lines if len(line) <= channel.longest]
+        self._output.refuse([line for line in lines if len(line) > channel.longest], channel.longest)
         if self._options.no_reply:
             channel.ledger.sent += len(messages)
         else:
-            channel.ledger.add(messages, time.monotonic())
+            channel.ledger.add(messages, now)
         if messages and channel.state is State.OPEN:  # else it sends them once it is open
             self._attempt(channel, channel.send, messages)
 
@@ -127,12 +103,11 @@ class Session:
         """Send what was kept, as it may fit now, and take what the server says."""
         channel.flush()
         data, replies, is_last = channel.read()
-        channel.active_at = now = time.monotonic()
-        if channel.ledger.take(replies, now):
-            channel.failures = 0
-        channel.said_goodbye |= SHUTTING_DOWN in replies
-        self._output.show(f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: ", data, replies)
-        if self._options.no_reply or self._word == EXIT:
+        heard = channel.hear(replies)
+        if len(heard) < len(replies):
+            data = as_lines(heard)
+        self._output.show(f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: ", data, heard)
+        if self._options.no_reply or self._outbox.word == EXIT:
             self._take_refusals(channel, [reply for reply in replies if reply.startswith(REFUSALS)])
         if is_last:
             self._take_end(channel)
@@ -140,9 +115,9 @@ class Session:
     def _take_refusals(self, channel: Channel, refusals: list[bytes]) -> None:
         """Talk on where `exit` is not obeyed; note what else is refused though no reply was expected."""
         not_obeyed = any(refusal.startswith(NOT_OBEYED.partition(b"%")[0]) for refusal in refusals)
-        if channel.state is State.PARTING and self._word == EXIT and not_obeyed:
+        if channel.state is State.PARTING and self._outbox.word == EXIT and not_obeyed:
             self._output.note(f"{channel.peer} does not obey 'exit'")
-            self._word = b""
+            self._outbox.word = b""
             self._enter(Phase.TALKING)
             for parting in self._channels:
                 if parting.state is State.PARTING:
@@ -153,13 +128,18 @@ class Session:
     def _take_end(self, channel: Channel) -> None:
         """Note that a server says nothing more. Raises Broken if it still has something to answer."""
         if channel.state is State.OPEN:
-            if not channel.said_goodbye:
+            if not channel.said_goodbye and not self._may_just_close(channel):
                 raise Broken(f"connection closed by {channel.peer}")
-            if channel.reconnects and (self._is_unfinished() or channel.ledger.waiting):
+            if channel.reconnects and (self.phase is Phase.TALKING or channel.ledger.waiting or self._options.stay):
                 raise Broken(f"{channel.peer} shut down")
-        elif self._word == EXIT and not channel.said_goodbye:
+        elif self._outbox.word == EXIT and not channel.said_goodbye:
             raise Broken(f"{channel.peer} closed without an answer to 'exit'")
         channel.enter(State.CLOSED)
+
+    def _may_just_close(self, channel: Channel) -> bool:
+        """Tell whether a server may end the conversation without a word, as one does that is only listened to."""
+        is_listening = self._options.stay and self.phase is Phase.SETTLING and not channel.ledger.due
+        return is_listening and not (channel.reconnects or channel.ledger.confirms)
 
     def _attempt(self, channel: Channel, step: Callable[..., None], *arguments: object) -> None:
         """Take a step that may find the connection broken: that is no failure for who reconnects, or is done."""
@@ -167,11 +147,12 @@ class Session:
             step(*arguments)
         except Broken as broken:
             if channel.state is State.PARTING:
-                if not channel.said_goodbye and (self._word == EXIT or self._options.no_reply):
+                if not channel.said_goodbye and (self._outbox.word == EXIT or self._options.no_reply):
                     self._output.note(str(broken))
                 channel.enter(State.CLOSED)
             elif channel.reconnects:
-                if not channel.failures:
+                is_listening = self._output.is_interactive or self._options.stay
+                if not channel.failures or (is_listening and channel.state is State.OPEN):
                     self._output.complain(f"{broken}; trying again until the server is there")
                 channel.fail()
             else:
@@ -179,33 +160,50 @@ class Session:
 
     def _be_late(self, channel: Channel, now: float) -> None:
         """Do what is due by `now`: connect; send again what is late, or wait for it no longer."""
-        late = f"no reply from {channel.peer} within {self._timeout:g} s"
+        late = f"no reply from {channel.peer} {channel.waits_within(now, self._timeout)}"
         if channel.state is State.DOWN:
             self._open(channel)
-        elif channel.state is State.PARTING and (self._word != EXIT or channel.said_goodbye):
-            channel.enter(State.CLOSED)
-        elif channel.state is State.PARTING and (channel.reconnects or channel.failures >= channel.retries):
-            raise Failure(f"no answer to 'exit' from {channel.peer} within {self._timeout:g} s")
         elif channel.state is State.PARTING:
-            channel.failures += 1
-            channel.active_at = now
-            channel.resend([EXIT])
+            self._part_late(channel, now)
         elif not channel.is_stream:
             again = channel.ledger.retry(now - self._timeout, now, channel.retries)
             if again:
                 channel.resend(again)
             self._output.lose(channel.ledger.give_up(now - self._timeout), late)
+        elif channel.is_unsaved() and not channel.ledger.due:
+            if channel.failures == 1:
+                self._output.complain(f"{channel.peer} could not save; trying again until it can")
+            channel.send_again(now)
         elif channel.reconnects:
             raise Broken(late)
         else:
             self._output.lose(channel.ledger.give_up(now), late)
-            if not self._output.is_interactive:
+            if not (self._output.is_interactive or self._options.stay):
                 self._enter(Phase.OVER)
 
     def _open(self, channel: Channel) -> None:
         channel.open()
         if channel.state is State.OPEN and channel.is_stream:
             self._output.say(f"Connected to {channel.peer}.")
+
+    def _part_late(self, channel: Channel, now: float) -> None:
+        """Do what is due by `now` where a server has not ended the conversation. Raises Failure."""
+        if self._outbox.word != EXIT or channel.said_goodbye:
+            if not (self._options.no_reply and channel.gets_through(now)):
+                self._leave_off(channel)
+        elif channel.reconnects or channel.failures >= channel.retries:
+            raise Failure(f"no answer to 'exit' from {channel.peer} {channel.waits_within(now, self._timeout)}")
+        else:
+            channel.failures += 1
+            channel.ledger.unanswered_since = now
+            channel.resend([EXIT])
+
+    def _leave_off(self, channel: Channel) -> None:
+        """Wait for the end of a conversation no longer; where nothing is confirmed, tell what did not get there."""
+        left = channel.undelivered() if self._options.no_reply else 0
+        if left:
+            self._output.note(f"{left} bytes were sent to {channel.peer} and not acknowledged by its machine")
+        channel.enter(State.CLOSED)
 
     def _enter(self, phase: Phase) -> None:
         check(self.phase, phase)
@@ -216,16 +214,18 @@ class Session:
 
     def _is_unfinished(self) -> bool:
         """Tell whether there is more input to send."""
-        return bool(self._lines) or not (self._output.is_interactive or self._input_over)
+        return self._outbox.has_lines() or not (self._output.is_interactive or self._outbox.has_ended)
 
     def _is_awaited(self, channel: Channel) -> bool:
-        """Tell whether the end has to wait for a channel: until nothing is unsent, and no reply is due."""
-        is_down = channel.state is State.DOWN
-        if is_down and self._word and self._output.is_interactive:
-            return False  # a person who leaves does not wait for a connection
+        """Tell whether the end has to wait for a channel: until nothing is unsent, and no reply is due; or it stays."""
+        if self._options.stay and not self._outbox.word:
+            return True
+        is_down, is_unsaved = channel.state is State.DOWN, channel.is_unsaved()
+        if (is_down or is_unsaved) and self._outbox.word and self._output.is_interactive:
+            return False  # a person who leaves does not wait for a connection, nor for a disk
         if channel.is_connecting() and not self._output.is_interactive:
             return True  # the server may have something to say
-        return channel.ledger.due > 0 or not channel.is_clear() or (is_down and self._word == EXIT)
+        return channel.ledger.due > 0 or is_unsaved or not channel.is_clear() or (is_down and self._outbox.word == EXIT)
 
     def _advance(self) -> None:
         """Enter each phase that what has happened leads to."""
@@ -238,31 +238,34 @@ class Session:
                     if self._is_unfinished():
                         self._output.note(f"{self._peers()} shut down before the end of the input")
                 self._enter(Phase.OVER)
-            elif before is Phase.TALKING and (self._word or (self._input_over and not self._lines)):
+            elif before is Phase.TALKING and self._outbox.is_done():
                 self._enter(Phase.SETTLING)
             elif before is Phase.SETTLING and not any(map(self._is_awaited, channels)):
                 self._part(channels)
-            elif before is Phase.PARTING and self._word == TERMINATE and all(c.is_clear() for c in channels):
+            elif before is Phase.PARTING and self._outbox.word == TERMINATE and all(c.is_clear() for c in channels):
                 self._leave(channels)
             elif before is Phase.LEAVING and time.monotonic() >= self._leave_at:
                 self._enter(Phase.OVER)
+                for channel in channels:
+                    self._leave_off(channel)
 
     def _part(self, channels: list[Channel]) -> None:
         """Send the word that ends the conversation, or the end itself; after -m, just go."""
-        is_just_gone = self._options.message and not self._word and not self._options.no_reply
+        is_just_gone = self._options.message and not self._outbox.word and not self._options.no_reply
         self._enter(Phase.OVER if is_just_gone else Phase.PARTING)
-        if self._word == TERMINATE:
+        if self._outbox.word == TERMINATE:
             self._output.say("Terminating client.....")
         for channel in () if is_just_gone else channels:
             if channel.state is State.DOWN:
-                if self._word == EXIT:
+                if self._outbox.word == EXIT:
                     self._output.note(f"'exit' was not sent to {channel.peer}: there is no connection")
                 channel.enter(State.CLOSED)
                 continue
             channel.enter(State.PARTING)
-            channel.failures, channel.active_at = 0, time.monotonic()
-            if self._word:
-                self._attempt(channel, channel.send, [self._word])
+            channel.failures, channel.asks_for_end = 0, self._outbox.word == EXIT
+            channel.active_at = channel.ledger.unanswered_since = time.monotonic()
+            if self._outbox.word:
+                self._attempt(channel, channel.send, [self._outbox.word])
             else:
                 self._attempt(channel, channel.finish)
 
@@ -281,13 +284,10 @@ class Session:
 
     def _account(self) -> None:
         """Leave the terminal as it was, and tell what became of the messages."""
-        self._typed.close()
+        self._outbox.typed.close()
         for channel in self._channels:
             if channel.refusal:
                 self._output.note(f"{channel.peer} refused: {visible(channel.refusal)}")
             self._output.lose(channel.ledger.give_up(float("inf")))
             channel.close()
-        rest = ""
-        if self._lines or self._typed.read_rest():
-            rest = f"what comes after '{self._word.decode()}'" if self._word else "the rest of the input"
-        self._output.finish(self._peers(), rest)
+        self._output.finish(self._peers(), self._outbox.rest())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 
 RECEIVE_BUFFER = 4 << 20
 """Bytes of kernel buffer for datagrams, so that a burst is not lost while nobody reads."""
 KEEPALIVE = (("TCP_KEEPIDLE", 45), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 """Seconds of silence before the first question, seconds between two, and how many stay unanswered: tcp(7)."""
+SO_NWRITE = 0x1024
+"""What macOS calls that number; Python has no name for it."""
 
 
 def keep_alive(connected: socket.socket) -> None:
@@ -18,6 +21,19 @@ def keep_alive(connected: socket.socket) -> None:
         for name, value in KEEPALIVE:
             if hasattr(socket, name):
                 connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def unacknowledged(connected: socket.socket) -> int:
+    """Return how many bytes the other machine has not acknowledged; 0 where the system does not tell."""
+    try:
+        if sys.platform == "darwin":
+            return connected.getsockopt(socket.SOL_SOCKET, SO_NWRITE)
+        import fcntl
+        import termios
+
+        return int.from_bytes(fcntl.ioctl(connected, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (ImportError, AttributeError, OSError):  # Windows; a system that knows it of terminals alone
+        return 0
 
 
 def send_at_once(connected: socket.socket) -> None:

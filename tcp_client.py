@@ -13,12 +13,14 @@ import time
 
 from channel import Broken, Channel, add_arguments, parse_arguments, reach
 from common import Failure, Parser, check_tls_options, reason, run, whole_number
+from incoming import LONGEST_EXTRA, Incoming
 from ledger import Ledger
 from lines import ENDINGS, RECEIVE_SIZE, Lines
 from loop import READ, WRITE, Loop
+from phases import State
 from reaching import look_up, race
 from session import Session
-from sockets import keep_alive, reuse_address, send_at_once
+from sockets import keep_alive, reuse_address, send_at_once, unacknowledged
 from target import go_out_from
 from text import TYPE_CHECKING, show_address
 
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 
 PORT = 65432
 """The server's, unless told."""
-LONGEST_EXTRA = 1 << 20
-"""Bytes by which a line from the server may be longer than the longest message that was sent."""
 TLS_WINDOW_BYTES = 1 << 16
 """Servers that hand TLS on to a program (ncat -e) lock up when more is on its way."""
 
@@ -46,12 +46,15 @@ class TcpChannel(Channel):
 
     def __init__(self, loop: Loop, options: argparse.Namespace) -> None:
         """Take whom to connect to, and how. Raises Failure."""
-        super().__init__(loop, options.host, options.port, Ledger(), 0, options.reconnect)
+        super().__init__(loop, options.host, options.port, Ledger(any_reply=options.any_reply), 0, options.reconnect)
         self._timeout, self._family, self._source = options.timeout, options.family, options.source
         self._ending = options.ending
         self._lines = Lines(self._ending)
         self.unsent = bytearray()
-        self._longest_line = LONGEST_EXTRA
+        self._is_alone = options.udp_port is None
+        self._incoming = Incoming(not self._is_alone, self._ending)
+        self._ends = 0  # bytes that the end itself counts among those to be acknowledged
+        self._is_known = False  # whether this server has spoken as it should, on this connection or an earlier one
         self._context: ssl.SSLContext | None = None
         if options.tls:
             from tls import client_context
@@ -70,6 +73,7 @@ class TcpChannel(Channel):
         keep_alive(self.socket)
         send_at_once(self.socket)
         self._lines = Lines(self._ending)
+        self._incoming = Incoming(not self._is_alone, self._ending)
         if self._context:
             yield from self._shake_hands(self._context, until)
 
@@ -114,17 +118,20 @@ class TcpChannel(Channel):
 
     def send(self, messages: list[bytes]) -> None:
         """Send messages, a line each."""
-        self._longest_line = max(self._longest_line, LONGEST_EXTRA + max(map(len, messages)))
+        self._incoming.longest = max(self._incoming.longest, LONGEST_EXTRA + max(map(len, messages)))
         self.flush(self._lines.pack(messages))
 
     def flush(self, data: bytes = b"") -> None:
         """Send what was kept, and `data`, as far as there is room."""
+        was_kept = bool(self.unsent)
         self.unsent += data
         if not self.unsent:
             return  # to send nothing would take away the error that read() is to tell
         try:
             del self.unsent[: self.socket.send(self.unsent)]
             self.active_at = time.monotonic()
+            if was_kept:  # what is not out yet can not be answered
+                self.ledger.unanswered_since = self.active_at
         except BlockingIOError:
             return
         except OSError:  # read() will tell, after what the server said before
@@ -134,24 +141,29 @@ class TcpChannel(Channel):
         """Tell whether nothing is kept, encrypted or not."""
         return not self.unsent and not self._lines.unsent()
 
+    def undelivered(self) -> int:
+        """Return how many bytes of what was sent the server's machine has not acknowledged."""
+        return max(unacknowledged(self.socket) - self._ends, 0)
+
     def read(self) -> tuple[bytes, list[bytes], bool]:
-        """Return the lines that have arrived."""
+        """Return what has arrived: in a file as it comes, unless what comes over UDP stands between its lines."""
         try:
             data = self.socket.recv(RECEIVE_SIZE)
-            lines = self._lines.take(data) if data else self._lines.end()
+            text = self._lines.decode(data) if data else b"\n".join(self._lines.end())
         except BlockingIOError:
             raise
         except OSError as error:
             raise self._failure(error) from error
         if not data:
-            return b"\n".join(lines), lines, True
+            (so_far, lines), (rest, last) = self._incoming.take(text), self._incoming.end()
+            return so_far + rest, lines + last, True
         is_tls_alert = len(data) == 7 and data[:2] == b"\x15\x03" and data[3:5] == b"\0\2"  # RFC 8446, 5.1 and 6
         if is_tls_alert and not self._lines.is_secure:
-            raise Failure(f"{self.peer} speaks TLS; connect with --tls")
-        if len(self._lines.unfinished) > self._longest_line:
-            raise Failure(f"{self.peer} sends a line without end; it is no server for lines")
+            raise (Broken if self._is_known else Failure)(f"{self.peer} speaks TLS; connect with --tls")
+        self._is_known |= bool(text)
         self.flush(self._lines.outgoing())
-        return b"\n".join([*lines, b""]), lines, False
+        handed_on, lines = self._incoming.take(text)
+        return handed_on, lines, False
 
     def finish(self) -> None:
         """Tell the server that nothing more comes, and go on reading: it may have more to say."""
@@ -159,6 +171,7 @@ class TcpChannel(Channel):
         if not self._lines.is_secure:
             with contextlib.suppress(OSError):  # read() will tell
                 self.socket.shutdown(socket.SHUT_WR)
+                self._ends = 1
 
     def close(self) -> None:
         """Close the connection; tell the server before, in TLS."""
@@ -172,11 +185,13 @@ class TcpChannel(Channel):
             return Broken(f"connection to {self.peer} lost: {reason(error)}")
         import ssl
 
-        from tls import explain, was_cut_short
+        from tls import explain, is_refusal, was_cut_short
 
         server = f"{self.host} port {self.port}"
         if isinstance(error, ssl.SSLError):
-            return (Broken if was_cut_short(error) else Failure)(explain(error, server))
+            greeted = self._is_known or self.state is not State.DOWN
+            is_lost = was_cut_short(error) or self._is_known or (greeted and not is_refusal(error))
+            return (Broken if is_lost else Failure)(explain(error, server, greeted))
         return Broken(f"connection to {server} lost: {reason(error)}")
 
 

@@ -25,10 +25,13 @@ ADVICE = {
     "HANDSHAKE_FAILURE": "the server refuses the handshake; it may want a client certificate (--tls-cert, --tls-key)",
     "ALERT_UNKNOWN_CA": "the server does not trust the CA of this client's certificate (--tls-cert)",
     "CERTIFICATE_EXPIRED": "this client's certificate (--tls-cert) has expired",
+}
+"""What the person at a client can do, by a part of OpenSSL's name for what the server says of its certificate."""
+NO_TLS_ADVICE = {
     "WRONG_VERSION_NUMBER": "the server does not speak TLS; leave out --tls",
     "RECORD_LAYER_FAILURE": "the server does not speak TLS; leave out --tls",
 }
-"""What the person at a client can do, by a part of OpenSSL's name for what went wrong."""
+"""The same, before there was a good handshake; after one, whoever changes a byte on the way could have it given."""
 CERTIFICATE_ADVICE = {
     "mismatch": "connect to a name or address that is in it",
     "expired": "the server needs a new one",
@@ -83,8 +86,12 @@ class TlsLines(Lines):
 
     def take(self, data: bytes) -> list[bytes]:
         """Take what came; return the lines that are finished with it, also those that came with the handshake."""
+        return super().take(self.decode(data))
+
+    def decode(self, data: bytes) -> bytes:
+        """Take what came; return the text in it, also what came with the handshake."""
         self._incoming.write(data)
-        return super().take(self._decrypt())
+        return self._decrypt()
 
     def end(self) -> list[bytes]:
         """Note that the socket brings nothing more; return what is left. Raises ssl.SSLError if it was cut short."""
@@ -205,8 +212,13 @@ def was_cut_short(error: Exception) -> bool:
     return isinstance(error, ssl.SSLEOFError) or "UNEXPECTED_EOF" in (getattr(error, "reason", None) or "")
 
 
-def explain(error: ssl.SSLError, server: str) -> str:
-    """Return what went wrong between a client and a server, and what to do about it."""
+def is_refusal(error: ssl.SSLError) -> bool:
+    """Tell whether a server does not want this client's certificate; in TLS 1.3 it may say so after the handshake."""
+    return any(sign in (error.reason or "") for sign in ADVICE)
+
+
+def explain(error: ssl.SSLError, server: str, greeted: bool = False) -> str:
+    """Return what went wrong between a client and a server, after a good handshake or not, and what to do about it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         problem = error.verify_message.rstrip(".")
         found = [advice for sign, advice in CERTIFICATE_ADVICE.items() if sign in problem]
@@ -214,5 +226,7 @@ def explain(error: ssl.SSLError, server: str) -> str:
         return f"cannot trust the certificate of {server}: {problem}; {advice}"
     if was_cut_short(error):
         return f"connection to {server} lost: it was cut short, without the end of TLS"
-    found = [advice for sign, advice in ADVICE.items() if sign in (error.reason or "")]
+    if greeted and not is_refusal(error):
+        return f"connection to {server} lost: {in_words(error)}"
+    found = [advice for sign, advice in {**ADVICE, **NO_TLS_ADVICE}.items() if sign in (error.reason or "")]
     return f"TLS with {server} failed: {found[0] if found else in_words(error)}"

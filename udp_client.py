@@ -17,6 +17,7 @@ import time
 from channel import Broken, Channel, add_arguments, parse_arguments, reach
 from common import CONFIRMATION, MAX_DATAGRAM, SHUTTING_DOWN, Failure, Parser, reason, run, whole_number
 from ledger import Ledger
+from lines import as_lines
 from loop import Loop
 from phases import State
 from reaching import in_words, look_up
@@ -47,7 +48,7 @@ class UdpChannel(Channel):
     def __init__(self, loop: Loop, options: argparse.Namespace, port: int, retries: int, reconnects: bool) -> None:
         """Take whom to send to, and how. Raises Failure."""
         tries = sys.maxsize if reconnects else retries
-        super().__init__(loop, options.host, port, Ledger(repeated), tries, reconnects)
+        super().__init__(loop, options.host, port, Ledger(repeated, options.any_reply), tries, reconnects)
         self._timeout, self._family, self._source = options.timeout, options.family, options.source
         self.unsent: collections.deque[bytes] = collections.deque()
         self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window)  # last, for the next address
@@ -126,8 +127,7 @@ class UdpChannel(Channel):
         if replies:
             self._places.clear()  # this one is the right one
             self._untried = 0
-        data = b"".join([reply if reply.endswith(b"\n") else reply + b"\n" for reply in replies])
-        return data, replies, self.said_goodbye
+        return as_lines(replies), replies, self.said_goodbye
 
     def finish(self) -> None:
         """End: UDP knows no half-close, and nothing more is due; but ask whether the last datagram found nobody."""

@@ -43,7 +43,7 @@ KNOWS_PROTOCOLS = {
 """The words with which a room may name a protocol; any other room has none."""
 OF_REDIS = {"stream_archive", "redis_link", "following", "resp", "urllib.parse", "random"}
 OF_TLS = {"tls", "ssl", "certificates", "credentials"}
-OF_OPTIONS = OF_REDIS | OF_TLS | {"json", "json_record", "archive", "keeping", "sqlite3", "proxy_header"}
+OF_OPTIONS = OF_REDIS | OF_TLS | {"json", "json_record", "archive", "keeping", "sqlite3", "proxy_header", "pace"}
 """What is loaded only when an option asks for it, as is the script of the other protocol."""
 SLOW = {"asyncio", "ctypes", "dataclasses", "inspect", "json", "logging", "pathlib", "shutil", "subprocess", "typing"}
 """What nobody should wait for at the start; examples."""
@@ -215,6 +215,7 @@ class Loaded(TestCase):
         cases: tuple[tuple[str, tuple[object, ...], set[str]], ...] = (
             ("tcp_client.py", (server.port,), set()),
             ("tcp_client.py", (server.port, "--stats", "-m", "hello"), set()),
+            ("tcp_client.py", (server.port, "--rate", 100), {"pace"}),
             ("tcp_client.py", (server.port, "--udp-port", server.udp_port), {"udp_client", "random"}),
             ("udp_client.py", (server.udp_port,), set()),
             ("udp_client.py", (server.udp_port, "--retries", 2, "-m", "hello"), set()),

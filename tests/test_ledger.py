@@ -9,6 +9,132 @@ from common import CONFIRMATION, MAX_DATAGRAM
 from ledger import Ledger, summary
 
 
+class Certainty(TestCase):
+    """A reply counts for the message that it proves, or for none."""
+
+    LONG = bytes(MAX_DATAGRAM - len(CONFIRMATION))
+
+    def left(self, messages: list[bytes], replies: list[bytes], *, cut: bool = False) -> list[bytes]:
+        """Return which messages these replies leave unconfirmed."""
+        ledger = Ledger(udp_client.repeated) if cut else Ledger()
+        ledger.add(messages, 0.0)
+        for reply in replies:
+            ledger.take([reply[:MAX_DATAGRAM]], 1.0)
+        self.assertEqual(ledger.waiting, len(messages) - ledger.confirmed)
+        return ledger.give_up(float("inf"))
+
+    def test_a_confirmation_that_may_be_an_echo(self) -> None:
+        """What the server said to others tells; also what it says later."""
+        one, other = CONFIRMATION + b"x", b"x"
+        for replies, left in (
+            ([one], [one, other]),
+            ([one] * 9, [one, other]),
+            ([one, b"x"], []),
+            ([CONFIRMATION + one, one], []),
+            ([one, CONFIRMATION + one], []),
+            ([CONFIRMATION + b"y", one], [one]),
+            ([CONFIRMATION + b"y", one, one, one], [one]),
+            ([b"y", one], [other]),
+            ([one, b"y"], [other]),
+            ([one, CONFIRMATION + b"y"], [one]),
+        ):
+            for cut in (False, True):
+                with self.subTest(replies=replies, cut=cut):
+                    found = self.left([one, other, b"y"], replies, cut=cut)
+                    self.assertEqual([message for message in found if message != b"y"], left)
+
+    def test_on_another_connection_all_is_open_again(self) -> None:
+        ledger = Ledger()
+        ledger.add([b"y", CONFIRMATION + b"x", b"x"], 0.0)
+        ledger.take([CONFIRMATION + b"y"], 1.0)
+        ledger.send_again(2.0)
+        ledger.take([CONFIRMATION + b"x", b"x"], 3.0)
+        self.assertEqual((ledger.confirmed, ledger.waiting), (3, 0))
+
+    def test_two_of_which_a_confirmation_holds_only_what_is_alike(self) -> None:
+        one, other = self.LONG + b"1", self.LONG + b"2"
+        for messages, replies, left in (
+            ([one, other], [CONFIRMATION + one], [one, other]),
+            ([one, other], [CONFIRMATION + one, CONFIRMATION + other], [one, other]),
+            ([one, other], [other], [one]),
+            ([one, other], [other, CONFIRMATION + one], []),
+            ([one, one], [CONFIRMATION + one], [one]),
+            ([one], [CONFIRMATION + one], []),
+            ([one], [other], [one]),
+            ([self.LONG, one], [CONFIRMATION + self.LONG], [self.LONG, one]),
+            ([self.LONG, one], [one], [self.LONG]),
+            ([self.LONG[:-1], one], [CONFIRMATION + self.LONG[:-1]], [one]),
+        ):
+            with self.subTest(messages=[len(message) for message in messages]):
+                self.assertEqual(self.left(messages, replies, cut=True), left)
+
+    def test_two_that_differ_in_their_ends(self) -> None:
+        for messages, reply, left in (
+            ([b"x\r", b"x"], b"x", [b"x\r"]),
+            ([b"x\r", b"x"], b"x\r", [b"x"]),
+            ([b"x\r", b"x\n"], b"x", [b"x\r", b"x\n"]),
+            ([b"x\r", b"x\r"], b"x", [b"x\r"]),
+        ):
+            with self.subTest(messages=messages, reply=reply):
+                self.assertEqual(self.left(messages, [CONFIRMATION + reply], cut=True), left)
+
+
+class Repeats(TestCase):
+    """What is sent more than once is answered more than once, which counts for no other message."""
+
+    REPLY = CONFIRMATION + b"x"
+
+    def confirmed_late(self) -> Ledger:
+        """Return a ledger whose message was sent at 0, 1 and 2, and is confirmed at 2.5."""
+        ledger = Ledger(udp_client.repeated)
+        ledger.add([b"x"], 0.0)
+        for now in (1.0, 2.0):
+            ledger.retry(now - 0.5, now, 9)
+        self.assertEqual(ledger.take([self.REPLY], 2.5), [self.REPLY])
+        self.assertEqual(ledger.confirmed, 1)
+        return ledger
+
+    def test_they_are_neither_shown_nor_counted(self) -> None:
+        for batches in ([[self.REPLY] * 4], [[self.REPLY]] * 4):
+            ledger = self.confirmed_late()
+            ledger.add([b"x"], 3.0)
+            heard = [reply for batch in batches for reply in ledger.take([b"other", *batch], 3.5)]
+            self.assertEqual([reply for reply in heard if reply != b"other"], [self.REPLY] * 2)
+            self.assertEqual((ledger.confirmed, ledger.waiting), (2, 0))
+
+    def test_they_are_not_waited_for_for_ever(self) -> None:
+        ledger = self.confirmed_late()
+        ledger.add([b"x"], 7.4)
+        self.assertEqual((ledger.take([self.REPLY], 7.5), ledger.confirmed), ([self.REPLY], 2))
+
+    def test_one_that_is_lost_does_not_have_all_later_ones_sent_twice(self) -> None:
+        ledger = Ledger(udp_client.repeated)
+        twice = []
+        for start in range(0, 40, 2):
+            ledger.add([b"x"], start)
+            if start:
+                ledger.take([self.REPLY], start + 0.1)
+            if ledger.waiting:
+                twice.append(start)
+                ledger.retry(start + 0.5, start + 1.0, 9)
+                ledger.take([self.REPLY], start + 1.1)
+            self.assertEqual(ledger.waiting, 0)
+        self.assertEqual(twice, [0, 2])
+
+    def test_another_ending_or_text_is_none(self) -> None:
+        ledger = self.confirmed_late()
+        others = [b"x", CONFIRMATION + b"y", CONFIRMATION + b"x\n"]
+        self.assertEqual(ledger.take(others, 2.6), others)
+
+    def test_little_is_kept(self) -> None:
+        ledger = Ledger()
+        for number in range(100):
+            ledger.add([b"%d" % number], number)
+            ledger.retry(number, number + 0.1, 1)
+            ledger.take([b"%d" % number], number + 0.2)
+        self.assertEqual(len(ledger._repeats), 1)
+
+
 class Accounts(TestCase):
     """`ledger.Ledger` knows which messages are answered."""
 
@@ -45,12 +171,6 @@ class Accounts(TestCase):
         self.assertEqual((ledger.due, ledger.waiting, ledger.confirmed), (1, 2, 0))
         ledger.take([CONFIRMATION + b"good"], 1.0)
         self.assertEqual((ledger.due, ledger.give_up(float("inf"))), (0, [b"far too long"]))
-
-    def test_an_echoed_confirmation_is_an_echo(self) -> None:
-        ledger = Ledger()
-        ledger.add([CONFIRMATION + b"x", b"x"], 0.0)
-        ledger.take([CONFIRMATION + b"x"], 1.0)  # what an echo server says to the first of them
-        self.assertEqual(ledger.give_up(float("inf")), [b"x"])
 
     def test_giving_up_what_is_late(self) -> None:
         ledger = Ledger()

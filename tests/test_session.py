@@ -79,19 +79,25 @@ class SessionTest(TestCase):
         no_reply: bool = False,
         retries: int = 0,
         reconnects: bool = False,
+        stay: bool = False,
+        no_words: bool = False,
+        any_reply: bool = False,
     ) -> Session:
         """Return a session that has sent messages, and its channels as attributes of the test."""
         loop = Loop()
         self.addCleanup(loop.close)
         self.channels = [FakeChannel(loop, retries, reconnects) for _ in range(channels)]
         for channel in self.channels:
+            channel.ledger = Ledger(any_reply=any_reply)
             channel.open()
             self.addCleanup(channel.close)
         self.channel = self.channels[0]
         given = argparse.Namespace(timeout=5.0, no_reply=no_reply, stats=False, message=[*messages])
+        given.stay, given.no_words, given.rate = stay, no_words, None
         with mock.patch("sys.stdin", None):  # else it might be a terminal
             talking = Session(given, loop, [*self.channels])
-        for part in (talking._typed, talking._typed.socket, talking._typed._feed):
+        typed = talking._outbox.typed
+        for part in (typed, typed.socket, typed._feed):
             self.addCleanup(part.close)
         talking._send_lines()
         talking._advance()
@@ -143,7 +149,7 @@ class Phases(SessionTest):
         """Return a session that has come to a phase."""
         if phase is Phase.TALKING:
             talking = self.begin()
-            talking._input_over = False
+            talking._outbox.has_ended = False
             talking.phase = Phase.TALKING
             self.channel.state = State.OPEN
         elif phase is Phase.SETTLING:
@@ -159,10 +165,10 @@ class Phases(SessionTest):
 
     def test_every_event_in_every_phase(self) -> None:
         def end_input(talking: Session) -> None:
-            self.assertTrue(talking._input_over)
+            self.assertTrue(talking._outbox.has_ended)
 
         def word(talking: Session) -> None:
-            talking._word = b"exit"
+            talking._outbox.word = b"exit"
 
         def reply(talking: Session) -> None:
             self.hear(talking, CONFIRMATION + b"hello")
@@ -194,7 +200,7 @@ class Phases(SessionTest):
                 with self.subTest(event=event.__name__, phase=phase):
                     conversation = self.in_phase(phase)
                     if isinstance(outcome, Phase):
-                        conversation._input_over = outcome is not talking
+                        conversation._outbox.has_ended = outcome is not talking
                         event(conversation)
                         conversation._advance()
                         self.assertIs(conversation.phase, outcome)
@@ -235,7 +241,7 @@ class Phases(SessionTest):
     def test_exit_goes_to_all_and_the_talk_goes_on_if_one_refuses(self) -> None:
         talking = self.begin("exit", channels=2)
         self.assertEqual([channel.said for channel in self.channels], [[b"exit"]] * 2)
-        talking._input_over = False
+        talking._outbox.has_ended = False
         self.hear(talking, REFUSAL)
         self.assertIs(talking.phase, Phase.TALKING)
         self.assertEqual({channel.state for channel in self.channels}, {State.OPEN})
@@ -304,7 +310,7 @@ class Breaks(SessionTest):
                 self.channel.fail()
                 with mock.patch.object(self.channel, "connect", lambda: (({}, 0.0) for _ in "1")):
                     self.channel.open()
-                talking._input_over = True
+                talking._outbox.has_ended = True
                 talking._advance()
                 if is_interactive:
                     self.assertIs(talking.phase, Phase.OVER)
@@ -313,6 +319,32 @@ class Breaks(SessionTest):
                 self.channel.open()
                 talking._advance()
                 self.assertEqual((talking.phase, self.channel.is_finished), (Phase.PARTING, True))
+
+    def test_while_it_stays(self) -> None:
+        """A server that confirms says goodbye; any other may just close."""
+        for reply, any_reply, expected in (
+            (CONFIRMATION + b"hello", False, Broken),
+            (b"hello", False, Phase.OVER),
+            (b"anything", True, Phase.OVER),
+        ):
+            with self.subTest(reply):
+                talking = self.begin("hello", stay=True, any_reply=any_reply)
+                self.hear(talking, reply)
+                self.assertIs(talking.phase, Phase.SETTLING)
+                self.assertEqual(self.channel.due_at(5.0), float("inf"))
+                if isinstance(expected, Phase):
+                    self.hear(talking, b"news", last=True)
+                    self.assertEqual((talking.phase, talking._output.code), (expected, 0))
+                else:
+                    self.assertRaises(expected, self.hear, talking, last=True)
+
+    def test_a_clean_stop_while_somebody_may_type(self) -> None:
+        talking = self.begin(reconnects=True)
+        self.assertIs(talking.phase, Phase.TALKING)
+        with mock.patch.object(talking._output, "complain") as complain:
+            self.hear(talking, GOODBYE, last=True)
+        self.assertIs(self.channel.state, State.DOWN)
+        complain.assert_called_once_with("server:1 shut down; trying again until the server is there")
 
     def test_after_the_end(self) -> None:
         for word, no_reply, said_goodbye, code in (
@@ -334,6 +366,37 @@ class Breaks(SessionTest):
         with mock.patch.object(talking._output, "complain"):
             self.hear(talking, GOODBYE, last=True)
         self.assertIs(self.channel.state, State.DOWN)
+
+
+class NotSaved(SessionTest):
+    """A server that can not save."""
+
+    UNSAVED = b"Error: the message could not be saved"
+
+    def test_all_that_was_refused_is_sent_again_once_nothing_else_is_due(self) -> None:
+        talking = self.begin("one", "two", reconnects=True)
+        self.hear(talking, self.UNSAVED)
+        self.assertEqual((self.channel.failures, self.channel.room()), (1, 0))
+        self.assertEqual(self.channel.due_at(5.0), self.channel.active_at + 5.0, "the other is due")
+        self.hear(talking, self.UNSAVED)
+        self.assertEqual((talking.phase, self.channel.due_at(5.0)), (Phase.SETTLING, self.channel.open_at))
+        with mock.patch.object(talking._output, "complain") as complain:
+            talking._be_late(self.channel, self.channel.open_at)
+        self.assertIn("could not save", complain.call_args[0][0])
+        self.assertEqual(self.channel.said, [b"one", b"two"] * 2)
+        self.assertEqual(self.channel.due_at(5.0), self.channel.active_at + 5.0)
+        self.hear(talking, CONFIRMATION + b"one", CONFIRMATION + b"two")
+        self.assertEqual((talking.phase, self.channel.failures, talking._output.code), (Phase.OVER, 0, 0))
+
+    def test_who_does_not_reconnect_gives_it_up(self) -> None:
+        talking = self.begin("one")
+        self.hear(talking, self.UNSAVED)
+        self.assertIs(talking.phase, Phase.OVER)
+
+    def test_too_long_is_another_thing(self) -> None:
+        talking = self.begin("one", reconnects=True)
+        self.hear(talking, b"Error: message longer than 2 bytes")
+        self.assertIs(talking.phase, Phase.OVER)
 
 
 class Refusals(SessionTest):
