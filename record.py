@@ -12,7 +12,7 @@ import time
 
 from common import reason, report
 from terminal import erase_row, takes_output
-from text import DIM, PRINTABLE_ASCII, RED, TYPE_CHECKING, has_colours, paint, visible
+from text import DIM, PRINTABLE_ASCII, RED, TYPE_CHECKING, has_colours, is_plain, paint, visible
 
 if TYPE_CHECKING:
     from terminal import TypedLines
@@ -82,8 +82,8 @@ class Record:
     def is_harmless(self, text: bytes) -> bool:
         """Tell whether text can be shown as it is."""
         try:  # bytes.translate() is three times as fast as str.isprintable()
-            is_plain = not text.translate(None, PRINTABLE_ASCII)
-            return is_plain or (self._encoding == "utf-8" and text.decode().isprintable())
+            is_ascii = not text.translate(None, PRINTABLE_ASCII)
+            return is_ascii or (self._encoding == "utf-8" and is_plain(text.decode()))
         except UnicodeDecodeError:
             return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 
 TYPE_CHECKING = False
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
 DIM, RED = "\x1b[2m", "\x1b[31m"
 IS_DUMB = os.environ.get("TERM", "dumb") == "dumb"
 """Whether the terminal, if there is one, may know no escape sequences; so it is on Windows."""
-PRINTABLE_ASCII = bytes(range(32, 127))
-HARMLESS = "\u00a0\u3000\u200c\u200d"
-"""Spaces, and the joiners inside emoji and words, which str.isprintable() counts with the control characters."""
+PRINTABLE_ASCII = bytes(range(32, 127)) + b"\t"
+PLAIN = re.compile(
+    "[ -~\u00a1-\u02ff\u0370-\u0482\u048a-\u0590\u2010-\u2027\u3001-\u3029\u3041-\u3096\u30a0-\u30ff"
+    "\u3400-\u9fff\uac00-\ud7a3]*"
+)
+"""Text in Latin, Greek, Cyrillic, Chinese, Japanese and Korean: whatever is printable there shows where it stands."""
 
 
 def without_ending(message: bytes) -> bytes:
@@ -34,9 +38,9 @@ def ending(message: bytes) -> bytes:
 
 
 def visible(text: bytes | str) -> str:
-    r"""Return text with everything that could move a cursor, hide or reorder text escaped, as in `\x1b`.
+    r"""Return text with all escaped that could move a cursor, or reorder text, or that shows nothing, as in `\x1b`.
 
-    A line ending at the end of a message, which is given as bytes, is left out.
+    A tab stays a tab. A line ending at the end of a message, which is given as bytes, is left out.
     """
     if isinstance(text, bytes):
         if text.endswith((b"\n", b"\r")):
@@ -44,25 +48,16 @@ def visible(text: bytes | str) -> str:
         if not text.translate(None, PRINTABLE_ASCII):  # most text, and many times faster than str.isprintable()
             return text.decode("ascii")
         text = text.decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else text.translate(SHOWN)
+    if is_plain(text):
+        return text
+    from characters import shown  # which most text does not need
+
+    return shown(text)
 
 
-class Shown(dict[int, str]):
-    """How each character is shown, by its number, as str.translate() takes it; worked out when it is first wanted."""
-
-    LIMIT = 1000
-    """Characters that are remembered; a peer could send a million different ones."""
-
-    def __missing__(self, number: int) -> str:
-        char = chr(number)
-        is_harmless = char.isprintable() or char in HARMLESS
-        shown = char if is_harmless else char.encode("unicode_escape").decode("ascii")
-        if len(self) < self.LIMIT:
-            self[number] = shown
-        return shown
-
-
-SHOWN = Shown()
+def is_plain(text: str) -> bool:
+    """Tell whether text needs no look at each character to be shown as it is; the most frequent text does not."""
+    return text.isprintable() and PLAIN.fullmatch(text) is not None
 
 
 def has_colours(output: TextIO | None) -> bool:
