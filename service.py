@@ -150,7 +150,9 @@ class Service:
             self.ask_to_stop("[Server] Shutdown command typed.")
         elif self.stage is Stage.SERVING:
             self._typed.append((self.transports[0].protocol.lower(), "sent", "*", line))
-            if not any(list(transport.peers()) for transport in self.transports):
+            count = sum(len(list(transport.peers())) for transport in self.transports)
+            self.record.line(f"[Server] To {count} client{'s' * (count != 1)}: ", "", visible(line))
+            if not count:
                 self.record.line("[Server] Nobody is there to read that.")
             self._tell_all([line])
 

@@ -44,7 +44,8 @@ class Session:
         self._loop.catch_signals(("SIGTERM", "SIGHUP", "SIGQUIT"), lambda number, _: sys.exit(128 + number))
         try:
             if not self._input_over:
-                self._output.say(f"{greeting} {HINT}")
+                self._output.say(greeting)
+                self._output.say(HINT)
                 self._typed.start()
             self._send_lines()
             self._advance()
