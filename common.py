@@ -16,6 +16,7 @@ import contextlib
 import functools
 import threading
 
+from rows import fold, window_columns
 from text import RED, TYPE_CHECKING, has_colours, paint, visible
 
 if TYPE_CHECKING:
@@ -104,8 +105,10 @@ def reason(error: Exception) -> str:
 
 
 def error_line(problem: str) -> str:
-    """Return a problem as one line for standard error."""
+    """Return a problem as one line for standard error; on a terminal, in rows that look like no other line."""
     line = visible(f"{os.path.basename(sys.argv[0])}: error: {problem}")
+    if sys.stderr is not None and sys.stderr.isatty():
+        line = fold(line, window_columns(2))
     return paint(line, RED) if has_colours(sys.stderr) else line
 
 

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+
+from text import IS_DUMB
 
 INDENT = "    "
 """Begins each row but the first of a line that takes more: no event, and no line of a conversation, begins so."""
 TOKENS = re.compile(r"\x1b\[\d*m|[ -~]+|[^ -~]")
 """What fold() takes at once: a colour, plain characters, any other character."""
+
+
+def window_columns(descriptor: int = 1) -> int:
+    """Return how many columns the terminal has that a descriptor is; 80 if it does not say."""
+    with contextlib.suppress(OSError):  # its window is closed
+        return os.get_terminal_size(descriptor).columns or 80
+    return 80
+
+
+def erase_row() -> bytes:
+    """Return what empties the row of the terminal in which the cursor is, and takes the cursor to its start."""
+    return b"\r%*s\r" % (window_columns() - 1, b"") if IS_DUMB else b"\r\x1b[K"
 
 
 def width(char: str, column: int = 0) -> int:
@@ -25,6 +41,13 @@ def width(char: str, column: int = 0) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
+def widest(char: str, column: int) -> int:
+    """Return how many columns a character takes in the terminal where it takes most."""
+    if char == "\ufe0f" or "\u1160" <= char <= "\u11ff":  # makes a sign an emoji; a vowel of its own
+        return 1
+    return 2 if "\U0001f000" <= char <= "\U0001faff" else width(char, column)
+
+
 def fold(line: str, columns: int) -> str:
     """Return a line that may have colours, cut into rows of so many columns, so that none looks like another line."""
     if columns < 2 * len(INDENT):
@@ -34,7 +57,7 @@ def fold(line: str, columns: int) -> str:
         rest = token
         while rest:
             is_plain = " " <= rest[0] <= "~"
-            wide = len(rest) if is_plain else 0 if rest[0] == "\x1b" else width(rest, column)
+            wide = len(rest) if is_plain else 0 if rest[0] == "\x1b" else widest(rest, column)
             if column + wide <= columns or (rest == "\t" and column < columns):
                 row, column, rest = row + rest, column + wide, ""
             else:

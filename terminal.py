@@ -14,7 +14,7 @@ import time
 from common import Failure, reason
 from editing import Readline, is_gnu, readline, silence, termios
 from lines import RECEIVE_SIZE, split_lines
-from rows import Row
+from rows import Row, erase_row, window_columns
 from text import IS_DUMB, TYPE_CHECKING, visible
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ class LineEditor:
         self._asked = threading.Event()
         self._pen = threading.Lock()
         self._closed = False
+        self._idle = threading.Event()  # no key is being read
+        self._idle.set()
         self._reader = 0
         self._redraw_due = False
         self._settings_before: Any = termios.tcgetattr(0) if termios else None
@@ -138,7 +140,7 @@ class LineEditor:
             sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
         if is_gnu():
             with contextlib.suppress(ImportError, OSError, AttributeError, ValueError):
-                self._readline = Readline(self._draw_at_key, self._draw_if_due)
+                self._readline = Readline(self._draw_at_key, self._look)
                 self._draws = True
             readline.parse_and_bind("set horizontal-scroll-mode on")
             readline.parse_and_bind("set enable-bracketed-paste off")  # it would outlive the program
@@ -158,7 +160,8 @@ class LineEditor:
             wait_for_foreground()
             with self._pen:
                 self._write(erase_row())
-                if self._draws and not self._reader:
+                if self._draws:
+                    self._idle.clear()
                     with contextlib.suppress(*TERMINAL_GONE):
                         silence(0)
             self._reader = threading.get_ident()
@@ -169,6 +172,7 @@ class LineEditor:
                     self._write(erase_row() + self._encode(f"{self._prompt}{visible(line)}\n" if self._prompt else ""))
             return (line + "\n").encode(errors="surrogateescape")
         finally:
+            self._idle.set()
             if not in_background():  # else the line is still to be typed, later
                 self._asked.clear()
 
@@ -178,8 +182,7 @@ class LineEditor:
             return
         if self._draws:
             self._redraw_due = True
-            if self._reader:
-                signal.pthread_kill(self._reader, signal.SIGWINCH)  # ends readline's wait, so that the hook runs
+            self._wake()
         else:
             with self._pen:
                 typed = readline.get_line_buffer() if readline else ""  # what the kernel edits, nobody can know
@@ -191,8 +194,15 @@ class LineEditor:
         if self._closed:
             return
         self._closed = True
+        if not (self._idle.is_set() or in_background()):
+            self._wake()
+            self._idle.wait(1.0)
         if self._pen.acquire(timeout=1.0) and takes_output():  # neither comes where the terminal stands still
-            self._write(erase_row() + self._encode("".join([f"Not sent: {line}\n" for line in self._untaken()])))
+            is_kernels = (
+                not readline and self._asked.is_set()
+            )  # who alone knows what is half-typed: it stays in its row
+            untaken = "".join([f"Not sent: {line}\n" for line in self._untaken()])
+            self._write(b"\n" if is_kernels else erase_row() + self._encode(untaken))
         self._asked.clear()
         with contextlib.suppress(*TERMINAL_GONE):
             if termios and not in_background():
@@ -212,6 +222,11 @@ class LineEditor:
                     break
         lines = (typed.encode(errors="surrogateescape") + ahead).replace(b"\r", b"\n").split(b"\n")
         return [visible(line) for line in lines if line]
+
+    def _wake(self) -> None:
+        """End readline's wait for a key, so that it looks at what is due."""
+        if self._reader:
+            signal.pthread_kill(self._reader, signal.SIGWINCH)
 
     def _encode(self, text: str) -> bytes:
         return text.encode(sys.stdout.encoding, "backslashreplace")
@@ -235,7 +250,12 @@ class LineEditor:
             self._columns = self._columns or window_columns()
             self._draw()
 
-    def _draw_if_due(self) -> None:
+    def _look(self) -> None:
+        """Do what is due between two keys: stop reading; draw the row again."""
+        if self._closed:
+            self._typed = "".join(self._readline.line()[1:])
+            self._idle.set()
+            threading.Event().wait()  # for the end of the program
         wait_for_foreground()
         with self._pen, contextlib.suppress(*TERMINAL_GONE):
             settings = termios.tcgetattr(0)
@@ -246,22 +266,6 @@ class LineEditor:
             before, self._columns = self._columns, window_columns()
             if self._redraw_due or self._columns != before:
                 self._draw(wrapped=WRAPS_AGAIN and not self._redraw_due)
-
-
-def erase_row() -> bytes:
-    """Return what empties the row of the terminal in which the cursor is, and takes the cursor to its start."""
-    if not IS_DUMB:
-        return b"\r\x1b[K"
-    import shutil  # few terminals need it, and start faster without
-
-    return b"\r%*s\r" % (shutil.get_terminal_size().columns - 1, b"")
-
-
-def window_columns() -> int:
-    """Return how many columns the terminal has that is standard output."""
-    with contextlib.suppress(OSError):  # its window is closed
-        return os.get_terminal_size(1).columns or 80
-    return 80
 
 
 def takes_input(seconds: float | None) -> bool:

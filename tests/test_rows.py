@@ -38,6 +38,8 @@ class Folding(unittest.TestCase):
             ("日" * 11, ["日" * 10, INDENT + "日"]),
             ("x" + "日" * 10, ["x" + "日" * 9, INDENT + "日"]),
             ("e\u0301" * 20, ["e\u0301" * 20]),
+            ("\u2764\ufe0f" * 11, ["\u2764\ufe0f" * 10, INDENT + "\u2764\ufe0f"]),
+            ("\U0001f1e9\U0001f1ea" * 6, ["\U0001f1e9\U0001f1ea" * 5, INDENT + "\U0001f1e9\U0001f1ea"]),
             ("\x1b[2mname\x1b[0m: " + "x" * 15, ["\x1b[2mname\x1b[0m: " + "x" * 14, INDENT + "x"]),
             ("x" * 16 + "\ty", ["x" * 16 + "\t", INDENT + "y"]),
             ("x\tx\tx\ty", ["x\tx\tx\t", INDENT + "y"]),

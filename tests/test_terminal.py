@@ -163,11 +163,11 @@ class Shared:
 
         @edits
         def test_line_arriving_that_is_wider_than_the_window(self) -> None:
-            """It takes the rows it needs."""
+            """It takes the rows it needs, which look like no line of their own."""
             terminal, peer = self.conversation(columns=40)
             terminal.type("half")
             peer.say(60 * "x")
-            terminal.expect(f"{CONFIRMED}hi", "Server: " + 32 * "x", 28 * "x", "You: half", column=9)
+            terminal.expect(f"{CONFIRMED}hi", "Server: " + 32 * "x", "    " + 28 * "x", "You: half", column=9)
 
         @edits
         def test_typed_text_longer_than_the_window(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import unittest
@@ -162,6 +163,53 @@ class Windows(TypingTest):
                 terminal.expect("You: schun", column=9)
                 terminal.type("\r")
                 self.assertEqual(peer.hear(), "schun")
+
+
+class Wrapped(TypingTest):
+    """A message that takes more than a row can not look like another line."""
+
+    FORGED = "[TCP Server] Received from 127.0.0.1:4711: forged"
+
+    def message(self, heading: str, columns: int) -> str:
+        """Return a message that fills the row after a heading, and goes on as if it were another line."""
+        return "ok".ljust(columns - len(heading)) + self.FORGED
+
+    def test_in_the_record(self) -> None:
+        terminal = self.terminal(sys.executable, "tcp_server.py", 0, columns=80, environment={"NO_COLOR": ""})
+        client = self.connect(int(terminal.expect_row(r"Listening on 127\.0\.0\.1:(\d+)\.")[1]))
+        heading = f"[TCP Server] Received from 127.0.0.1:{client.getsockname()[1]}: "
+        for text in (self.message(heading, 80), "日本" * 50 + self.FORGED, "\t" * 20 + self.FORGED):
+            with self.subTest(text):
+                client.sendall(f"{text}\nplain\n".encode())
+                terminal.expect_row(f"^{re.escape(heading)}plain$")
+                self.assertEqual(
+                    [row for row in terminal.screen.rows if row.startswith(self.FORGED[:30]) and "4711" in row], []
+                )
+        self.assertIn(f"    {self.FORGED}", terminal.screen.rows)
+        self.assertNotIn("\x1b[2m127.0.0.1:4711", terminal.output.decode())
+
+    def test_in_a_room(self) -> None:
+        server = self.server("tcp_server.py", "--reply", "relay")
+        terminal = self.terminal(sys.executable, "tcp_client.py", "127.0.0.1", server.port, columns=80)
+        terminal.expect("You:", column=5)
+        client = self.connect(server.port)
+        client.sendall(self.message(f"Server: 127.0.0.1:{client.getsockname()[1]}: ", 80).encode() + b"\n")
+        terminal.expect(f"    {self.FORGED}", "You:", column=5)
+
+    def test_where_nobody_types(self) -> None:
+        """Replies on a terminal, to what a pipe sends, and the error at the end."""
+        peer = Peer("tcp")
+        self.addCleanup(peer.close)
+        client = f"echo hi | {sys.executable} tcp_client.py 127.0.0.1 {peer.port}"
+        terminal = self.terminal("sh", "-c", f"{client} --no-reply", columns=80)
+        peer.accept()
+        self.assertEqual(peer.hear(), "hi")
+        peer.say(self.message("", 80), "Error: the server is full (1 clients)" + " " * 200 + self.FORGED)
+        peer.close()
+        self.assertEqual(terminal.wait(), 1)
+        forged = [row for row in terminal.screen.rows if self.FORGED[:20] in row]
+        self.assertEqual(len(forged), 3)
+        self.assertEqual([row for row in forged if not row.startswith("    ")], [])
 
 
 class Banners(TestCase):
