@@ -5,15 +5,12 @@ Nothing here knows TCP from UDP, or a server from a client.
 
 from __future__ import annotations
 
-import os
-import sys
-
-if sys.version_info < (3, 9):  # noqa: UP036
-    sys.exit(f"{os.path.basename(sys.argv[0])}: error: needs Python 3.9 or newer")
-
 import argparse
 import contextlib
+import errno
 import functools
+import os
+import sys
 import threading
 
 from rows import fold, window_columns
@@ -130,6 +127,11 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = main()
     except Failure as failure:
         report(str(failure))
+        code = 1
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        report(f"cannot start: {reason(error)}; raise the limit on them (ulimit -n)")
         code = 1
     except KeyboardInterrupt:
         code = 130

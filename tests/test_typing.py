@@ -224,5 +224,28 @@ class Banners(TestCase):
         self.assertLessEqual(max(map(len, lines)), 80)
 
 
+@edits
+class ManyFiles(TerminalTest):
+    """Descriptors above 1023, which select() does not take."""
+
+    def test_a_terminal_behind_them(self) -> None:
+        """What is typed and shown there is as ever."""
+        code = "import os, sys; [os.dup(2) for _ in range(1100)]; [os.set_inheritable(d, True) for d in range(3, 1100)]"
+        run = f"{code}; os.execv(sys.executable, [sys.executable, 'tcp_server.py', '0'])"
+        limit = 'ulimit -n 2000 && exec "$@"'
+        terminal = self.terminal("sh", "-c", limit, "sh", sys.executable, "-c", run, columns=80)
+        client = self.connect(int(terminal.expect_row(r"Listening on 127\.0\.0\.1:(\d+)\.")[1]))
+        client.sendall(b"hi\n")
+        self.assertEqual(client.recv(100), b"Message received: hi\n")
+        terminal.expect_row("Received from .*: hi$")
+        terminal.type("hello\r")
+        self.assertEqual(client.recv(100), b"hello\n")
+        terminal.expect("[Server] To 1 client: hello", "")
+        terminal.type("exit\r")
+        client.close()
+        self.assertEqual(terminal.wait(), 0)
+        self.assert_left_alone(terminal)
+
+
 if __name__ == "__main__":
     unittest.main()
