@@ -6,6 +6,11 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+PLAIN = re.compile(
+    "[ -~\u00a1-\u02ff\u0370-\u0482\u048a-\u0590\u2010-\u2027\u3001-\u3029\u3041-\u3096\u30a0-\u30ff"
+    "\u3400-\u9fff\uac00-\ud7a3]*"
+)
+"""Text in Latin, Greek, Cyrillic, Chinese, Japanese and Korean: whatever is printable there shows where it stands."""
 UNPRINTABLE = {"\t": "b", "\u00a0": "b", "\u3000": "b", "\u200c": "j", "\u200d": "j"}
 """The kinds of what str.isprintable() does not take, though it may stand: blanks and joiners."""
 PRINTABLE = re.compile(
@@ -60,8 +65,15 @@ def kind_of(char: str) -> str:
     return "t" if category == "Sm" else "l" if category.startswith("L") else "."
 
 
+def is_plain(text: str) -> bool:
+    """Tell whether text can be shown as it is without a look at each character, as most can."""
+    return text.isprintable() and PLAIN.fullmatch(text) is not None
+
+
 def shown(text: str) -> str:
     """Return text as it is shown: whatever shows nothing where it stands, or moves something, is escaped."""
+    if is_plain(text):
+        return text
     kinds = text.translate(KINDS)
     if not DEPENDENT.search(kinds):
         return text.translate(ALONE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 
 TYPE_CHECKING = False
@@ -18,11 +17,6 @@ DIM, RED = "\x1b[2m", "\x1b[31m"
 IS_DUMB = os.environ.get("TERM", "dumb") == "dumb"
 """Whether the terminal, if there is one, may know no escape sequences; so it is on Windows."""
 PRINTABLE_ASCII = bytes(range(32, 127)) + b"\t"
-PLAIN = re.compile(
-    "[ -~\u00a1-\u02ff\u0370-\u0482\u048a-\u0590\u2010-\u2027\u3001-\u3029\u3041-\u3096\u30a0-\u30ff"
-    "\u3400-\u9fff\uac00-\ud7a3]*"
-)
-"""Text in Latin, Greek, Cyrillic, Chinese, Japanese and Korean: whatever is printable there shows where it stands."""
 
 
 def without_ending(message: bytes) -> bytes:
@@ -48,16 +42,11 @@ def visible(text: bytes | str) -> str:
         if not text.translate(None, PRINTABLE_ASCII):  # most text, and many times faster than str.isprintable()
             return text.decode("ascii")
         text = text.decode("utf-8", "backslashreplace")
-    if is_plain(text):
+    if text.isascii() and text.isprintable():
         return text
-    from characters import shown  # which most text does not need
+    from characters import shown  # which takes a while to load, and which most conversations do not need
 
     return shown(text)
-
-
-def is_plain(text: str) -> bool:
-    """Tell whether text needs no look at each character to be shown as it is; the most frequent text does not."""
-    return text.isprintable() and PLAIN.fullmatch(text) is not None
 
 
 def has_colours(output: TextIO | None) -> bool:
