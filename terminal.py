@@ -210,12 +210,12 @@ class LineEditor:
 
     def _untaken(self) -> list[str]:
         """Return the half-typed line and, where readline has the terminal, what was typed after it."""
-        if not (readline and self._reader) or in_background():
+        if not (readline and self._reader):
             return []
         typed = self._typed if self._draws else readline.get_line_buffer() if self._asked.is_set() else ""
         ahead = b""
         with contextlib.suppress(*TERMINAL_GONE):
-            while takes_input(0.0):
+            while takes_input(0.0) and not in_background():
                 more = os.read(0, RECEIVE_SIZE)
                 ahead += more
                 if not more or len(ahead) > RECEIVE_SIZE:

@@ -7,11 +7,11 @@ import signal
 import sys
 import unittest
 
-from support import TestCase
+from support import TestCase, needs
 
 try:
     from screen import Terminal
-    from test_terminal import CONFIRMED, CTRL_C, LEFT, Peer, TerminalTest, edits
+    from test_terminal import CONFIRMED, CTRL_C, CTRL_Z, LEFT, Peer, TerminalTest, edits
 except ImportError:
     raise unittest.SkipTest("this system has no terminals as Unix has them") from None
 
@@ -105,6 +105,26 @@ class NotSent(TypingTest):
         self.assertEqual(terminal.wait(), 130)
         self.assertIn("Not sent: " + 30 * "x", terminal.screen.rows)
         self.assert_left_alone(terminal)
+
+    @needs("bash")
+    def test_in_the_background(self) -> None:
+        """After Ctrl-Z and bg it is shown all the same."""
+        peer = Peer("tcp")
+        self.addCleanup(peer.close)
+        terminal = self.shell()
+        terminal.type(f"{sys.executable} tcp_client.py 127.0.0.1 {peer.port}\r")
+        peer.accept()
+        terminal.expect("You:", column=5)
+        terminal.type("half")
+        terminal.expect_row("^You: half$")
+        terminal.type(CTRL_Z)
+        terminal.expect_row("Stopped")
+        terminal.expect("$", column=2)
+        terminal.type("bg\r")
+        terminal.expect_row(r"^\[1\]\+ .*&$")
+        peer.close()
+        terminal.expect_row("^Not sent: half$")
+        terminal.expect_row("error: connection closed")
 
     def test_a_paste_when_the_server_goes(self) -> None:
         """What is not taken any more is shown; it does not go to the shell."""
