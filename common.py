@@ -5,17 +5,15 @@ Nothing here knows TCP from UDP, or a server from a client.
 
 from __future__ import annotations
 
-import os
-import sys
-
-if sys.version_info < (3, 9):  # noqa: UP036
-    sys.exit(f"{os.path.basename(sys.argv[0])}: error: needs Python 3.9 or newer")
-
 import argparse
 import contextlib
+import errno
 import functools
+import os
+import sys
 import threading
 
+from rows import fold, window_columns
 from text import RED, TYPE_CHECKING, has_colours, paint, visible
 
 if TYPE_CHECKING:
@@ -105,8 +103,10 @@ def reason(error: Exception) -> str:
 
 
 def error_line(problem: str) -> str:
-    """Return a problem as one line for standard error."""
+    """Return a problem as one line for standard error; on a terminal, in rows that look like no other line."""
     line = visible(f"{os.path.basename(sys.argv[0])}: error: {problem}")
+    if sys.stderr is not None and sys.stderr.isatty():
+        line = fold(line, window_columns(2))
     return paint(line, RED) if has_colours(sys.stderr) else line
 
 
@@ -128,6 +128,11 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = main()
     except Failure as failure:
         report(str(failure))
+        code = 1
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        report(f"cannot start: {reason(error)}; raise the limit on them (ulimit -n)")
         code = 1
     except KeyboardInterrupt:
         code = 130

@@ -12,7 +12,8 @@ import time
 from common import REFUSALS, Failure, error_line, reason, report
 from incoming import shortened
 from ledger import Ledger, summary
-from terminal import TypedLines, erase_row, in_background
+from rows import erase_row, fold, window_columns
+from terminal import TypedLines, in_background
 from text import DIM, RED, has_colours, paint, visible
 
 NAMED = 3
@@ -44,16 +45,14 @@ class Output:
         if sys.stdout is None or not sys.stdout.isatty():
             write_out(data)
             return
-        replies = [shortened(reply) for reply in replies]
-        if not self._typed.edited:
-            lines = [visible(reply) for reply in replies]
-        elif not has_colours(sys.stdout):
-            lines = [label + visible(reply) for reply in replies]
-        else:
-            lines = [
-                paint(label + visible(reply), RED) if reply.startswith(REFUSALS) else paint(label, DIM) + visible(reply)
-                for reply in replies
-            ]
+        label = label if self._typed.edited else ""
+        columns, has_colour = window_columns(), label and has_colours(sys.stdout)
+        lines = []
+        for reply in map(shortened, replies):
+            is_refusal = has_colour and reply.startswith(REFUSALS)
+            start = paint(label, DIM) if has_colour and not is_refusal else label
+            line = fold(start + visible(reply), columns)
+            lines.append(paint(line, RED) if is_refusal else line)
         text = "".join([f"{line}\n" for line in lines]).encode(sys.stdout.encoding, "backslashreplace")
         self._typed.show_above(write_out, erase_row() + text + self._row if self._row else text)
 

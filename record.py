@@ -11,7 +11,8 @@ import sys
 import time
 
 from common import reason, report
-from terminal import erase_row, takes_output
+from rows import erase_row, fold, window_columns
+from terminal import takes_output
 from text import DIM, PRINTABLE_ASCII, RED, TYPE_CHECKING, has_colours, paint, visible
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Record:
     def __init__(self, typed: TypedLines) -> None:
         self._typed = typed
         self._blocks: list[bytes] = []
-        self._unwritten = bytearray()
+        self._unwritten, self._begins_row = bytearray(), True
         self._dropped = 0
         self._has_failed = False
         self._repeatable: set[tuple[str, str]] = set()
@@ -46,13 +47,14 @@ class Record:
         self._count_at = 0.0
         self._faults: set[str] = set()
         self._coloured = has_colours(sys.stdout)
-        self._output, self._encoding, self._may_wait = -1, "ascii", False
+        self._output, self._encoding, self._may_wait, self._is_terminal = -1, "ascii", False, False
         if sys.stdout is None:
             return
         self._output, self._encoding = sys.stdout.fileno(), sys.stdout.encoding
+        self._is_terminal = sys.stdout.isatty()
         mode = os.fstat(self._output).st_mode
-        self._may_wait = os.name == "posix" and (sys.stdout.isatty() or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
-        if self._may_wait and sys.stdout.isatty():
+        self._may_wait = os.name == "posix" and (self._is_terminal or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+        if self._may_wait and self._is_terminal:
             # A description of its own, since O_NONBLOCK would also hold for whoever else writes to this terminal.
             with contextlib.suppress(OSError):  # after su, it may be somebody else's
                 self._output = os.open(os.ttyname(self._output), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
@@ -81,9 +83,12 @@ class Record:
 
     def is_harmless(self, text: bytes) -> bool:
         """Tell whether text can be shown as it is."""
-        try:  # bytes.translate() is three times as fast as str.isprintable()
-            is_plain = not text.translate(None, PRINTABLE_ASCII)
-            return is_plain or (self._encoding == "utf-8" and text.decode().isprintable())
+        if not text.translate(None, PRINTABLE_ASCII):  # three times as fast as str.isprintable()
+            return True
+        from characters import is_plain  # which many servers never need
+
+        try:
+            return self._encoding == "utf-8" and is_plain(text.decode())
         except UnicodeDecodeError:
             return False
 
@@ -149,19 +154,23 @@ class Record:
         elif len(self._unwritten) > self.LIMIT:
             self._dropped += block.count(b"\n")
         else:
-            if self._typed.edited and not self._unwritten:
-                self._unwritten += erase_row()
-            self._unwritten += block
+            self._unwritten += self._folded(block) if self._is_terminal else block
+
+    def _folded(self, block: bytes) -> bytes:
+        """Return lines as rows of the terminal, so that none which is longer than a row can look like two."""
+        columns, rows = window_columns(self._output), block.split(b"\n")
+        for place, line in enumerate(rows):
+            if len(line) > columns or b"\t" in line:
+                rows[place] = self._encode(fold(line.decode(self._encoding), columns))
+        return b"\n".join(rows)
 
     def _write(self) -> None:
         try:
             while self._unwritten:
-                if not self._may_wait:
-                    written = os.write(self._output, self._unwritten)
-                elif takes_output(self._output):  # then a pipe takes so much without blocking:
-                    written = os.write(self._output, self._unwritten[: select.PIPE_BUF])
-                else:
+                if self._may_wait and not takes_output(self._output):
                     return
+                written = os.write(self._output, self._portion())
+                self._begins_row = self._unwritten[written - 1 : written] == b"\n"
                 del self._unwritten[:written]
             self._has_failed = False
         except BlockingIOError:
@@ -171,6 +180,16 @@ class Record:
             self._unwritten.clear()
             self._fail(reason(error))
         self._typed.redraw()
+
+    def _portion(self) -> bytearray:
+        """Return what to write next: what a pipe takes without blocking; whole lines where the row is drawn between."""
+        most = select.PIPE_BUF if self._may_wait else len(self._unwritten)
+        if not self._typed.edited:
+            return self._unwritten[:most]
+        if self._begins_row:
+            self._unwritten[:0] = erase_row()
+            self._begins_row = False
+        return self._unwritten[: self._unwritten.rfind(b"\n", 0, most) + 1 or most]
 
     def _fail(self, why: str) -> None:
         if not self._has_failed:

@@ -153,7 +153,9 @@ class Service:
             self._tell_one(visible(name), text)
         elif self.stage is Stage.SERVING:
             self._typed.append((self.transports[0].protocol.lower(), "sent", "*", None, line))
-            if not any(list(transport.peers()) for transport in self.transports):
+            count = sum(len(list(transport.peers())) for transport in self.transports)
+            self.record.line(f"[Server] To {count} client{'s' * (count != 1)}: ", "", visible(line))
+            if not count:
                 self.record.line("[Server] Nobody is there to read that.")
             self.tell_all([line])
 

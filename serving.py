@@ -180,8 +180,7 @@ class Server:
 
     def announce(self, protocol: str, address: Address) -> None:
         """Show where a protocol is served, and who can reach it."""
-        how = "Type a line to send it to every client, 'exit' to stop."
-        self.record.line(f"[{protocol} Server] Listening on {show_address(address)}. {how}")
+        self.record.line(f"[{protocol} Server] Listening on {show_address(address)}.")
         if not self._is_guarded and not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
             self.record.line(f"[{protocol} Server] Anybody who reaches this port can talk to it; --allow limits that.")
 
@@ -189,6 +188,7 @@ class Server:
         """Serve until told to stop; then give the archive, and after it the clients, STOP_WITHIN seconds."""
         self.loop.watch(self.typed.socket.fileno(), self._read_typed)
         self.typed.start()
+        self.record.line("Type a line to send it to every client, 'exit' to stop.")
         self.record.flush()
         self.typed.ask()
         while self.service.is_serving():

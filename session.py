@@ -33,7 +33,8 @@ class Session:
         """Hold the conversation; return the exit code."""
         try:
             if not self._outbox.has_ended:
-                self._output.say(f"{greeting} {self._outbox.hint}")
+                self._output.say(greeting)
+                self._output.say(self._outbox.hint)
                 self._outbox.typed.start()
             self._send_lines()
             self._advance()

@@ -6,6 +6,8 @@ The socket calls, in order: socket, connect; then send and recv; shutdown, to te
 
 from __future__ import annotations
 
+import first  # noqa: F401  # isort: skip
+
 import argparse
 import contextlib
 import socket

@@ -7,6 +7,8 @@ close. A stream carries bytes, not messages: one recv may bring half a line or a
 
 from __future__ import annotations
 
+import first  # noqa: F401  # isort: skip
+
 import argparse
 import socket
 

@@ -12,20 +12,16 @@ import threading
 import time
 
 from common import Failure, reason
+from editing import Readline, is_gnu, readline, silence, termios
 from lines import RECEIVE_SIZE, split_lines
-from text import IS_DUMB, TYPE_CHECKING
+from rows import Row, erase_row, window_columns
+from text import IS_DUMB, TYPE_CHECKING, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-try:
-    import readline
-except ImportError:  # Windows, and a Python built without it
-    readline = None  # type: ignore[assignment]
-try:
-    import termios
-except ImportError:  # Windows
-    termios = readline = None  # type: ignore[assignment]
+WRAPS_AGAIN = not IS_DUMB and os.environ["TERM"] != "linux" and "XTERM_VERSION" not in os.environ
+"""Whether the terminal wraps rows again that have become too long for its window, as all but those two do."""
 TERMINAL_GONE = (OSError, termios.error) if termios else (OSError,)
 """What is raised where a terminal was, once its window is closed."""
 
@@ -107,7 +103,7 @@ class TypedLines:
             try:
                 return self._editor.read() if self._editor else os.read(0, RECEIVE_SIZE)
             except BlockingIOError:  # somebody else who has this file set it so
-                select.select([0], [], [])
+                takes_input(None)
             except (EOFError, OSError) as error:
                 if not in_background():
                     self.problem = reason(error) if isinstance(error, OSError) else ""
@@ -117,12 +113,14 @@ class TypedLines:
 class LineEditor:
     """The row of a terminal in which a person types, below all that is shown.
 
-    readline edits it; without readline, the kernel does. It is one row that scrolls sideways, so that whoever shows
-    something can erase it, write, and have it drawn again: by readline, if that can be made to.
+    readline edits the line, and this draws it: in one row that scrolls sideways, so that whoever shows something can
+    erase it, write, and have it drawn again. Once Enter is pressed, the row is erased, and the whole line is written,
+    after the prompt; where there is none, whoever takes the line shows it. Where readline can not be told not to draw
+    (it is libedit, or there is no ctypes), or is missing (then the kernel edits), what they show stays.
 
-    Whoever draws the row holds `_pen`: read() until readline has drawn the prompt, then whoever draws it again, and
-    close() for good, so that nothing touches the terminal after it. Writing above the row needs no lock, as the row is
-    drawn again afterwards; so a terminal that stands still never makes a program wait for the pen.
+    Whoever draws the row holds `_pen`, and close() takes it for good, so that nothing touches the terminal after it.
+    Writing above the row needs no lock, as the row is drawn again afterwards; so a terminal that stands still never
+    makes a program wait for the pen.
     """
 
     def __init__(self, prompt: str) -> None:
@@ -130,18 +128,22 @@ class LineEditor:
         self._asked = threading.Event()
         self._pen = threading.Lock()
         self._closed = False
+        self._idle = threading.Event()  # no key is being read
+        self._idle.set()
         self._reader = 0
         self._redraw_due = False
         self._settings_before: Any = termios.tcgetattr(0) if termios else None
         self._settings_in_use: Any = None
-        self._is_gnu = bool(readline) and "libedit" not in (readline.__doc__ or "")
-        self._redraws_itself = self._is_gnu and self._hook_into_readline()
+        self._row, self._columns, self._typed = Row(), 0, ""
+        self._draws = False
         if readline:
             sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-        if self._is_gnu:
+        if is_gnu():
+            with contextlib.suppress(ImportError, OSError, AttributeError, ValueError):
+                self._readline = Readline(self._draw_at_key, self._look)
+                self._draws = True
             readline.parse_and_bind("set horizontal-scroll-mode on")
             readline.parse_and_bind("set enable-bracketed-paste off")  # it would outlive the program
-            readline.set_pre_input_hook(self._drawn)
 
     def prompt(self) -> None:
         """Let the next line be typed."""
@@ -156,13 +158,21 @@ class LineEditor:
                 return os.read(0, RECEIVE_SIZE)
             self._asked.wait()
             wait_for_foreground()
+            with self._pen:
+                self._write(erase_row())
+                if self._draws:
+                    self._idle.clear()
+                    with contextlib.suppress(*TERMINAL_GONE):
+                        silence(0)
             self._reader = threading.get_ident()
-            self._pen.acquire()
-            self._write(erase_row())
-            if not self._is_gnu:  # libedit does not say when it has drawn the prompt
-                self._drawn()
-            return (input(self._prompt) + "\n").encode(errors="surrogateescape")
+            line = input(self._prompt)
+            if self._draws:
+                with self._pen:
+                    self._typed = ""
+                    self._write(erase_row() + self._encode(f"{self._prompt}{visible(line)}\n" if self._prompt else ""))
+            return (line + "\n").encode(errors="surrogateescape")
         finally:
+            self._idle.set()
             if not in_background():  # else the line is still to be typed, later
                 self._asked.clear()
 
@@ -170,81 +180,97 @@ class LineEditor:
         """Bring the row back after something was written over it, if a line is being typed."""
         if not self._asked.is_set():
             return
-        if self._redraws_itself:
+        if self._draws:
             self._redraw_due = True
-            if self._reader:
-                signal.pthread_kill(self._reader, signal.SIGWINCH)  # ends readline's wait, so that the hook runs
+            self._wake()
         else:
             with self._pen:
                 typed = readline.get_line_buffer() if readline else ""  # what the kernel edits, nobody can know
                 if self._prompt or typed:
-                    self._write(erase_row() + (self._prompt + typed).encode(sys.stdout.encoding, "replace"))
+                    self._write(erase_row() + self._encode(self._prompt + typed))
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Show what is typed and was not taken, so that it is not lost; leave the terminal as it was."""
         if self._closed:
             return
         self._closed = True
-        self._asked.clear()
+        if not (self._idle.is_set() or in_background()):
+            self._wake()
+            self._idle.wait(1.0)
         if self._pen.acquire(timeout=1.0) and takes_output():  # neither comes where the terminal stands still
-            self._write(erase_row())
+            is_kernels = (
+                not readline and self._asked.is_set()
+            )  # who alone knows what is half-typed: it stays in its row
+            untaken = "".join([f"Not sent: {line}\n" for line in self._untaken()])
+            self._write(b"\n" if is_kernels else erase_row() + self._encode(untaken))
+        self._asked.clear()
         with contextlib.suppress(*TERMINAL_GONE):
             if termios and not in_background():
                 termios.tcsetattr(0, termios.TCSANOW, self._settings_before)
+
+    def _untaken(self) -> list[str]:
+        """Return the half-typed line and, where readline has the terminal, what was typed after it."""
+        if not (readline and self._reader):
+            return []
+        typed = self._typed if self._draws else readline.get_line_buffer() if self._asked.is_set() else ""
+        ahead = b""
+        with contextlib.suppress(*TERMINAL_GONE):
+            while takes_input(0.0) and not in_background():
+                more = os.read(0, RECEIVE_SIZE)
+                ahead += more
+                if not more or len(ahead) > RECEIVE_SIZE:
+                    break
+        lines = (typed.encode(errors="surrogateescape") + ahead).replace(b"\r", b"\n").split(b"\n")
+        return [visible(line) for line in lines if line]
+
+    def _wake(self) -> None:
+        """End readline's wait for a key, so that it looks at what is due."""
+        if self._reader:
+            signal.pthread_kill(self._reader, signal.SIGWINCH)
+
+    def _encode(self, text: str) -> bytes:
+        return text.encode(sys.stdout.encoding, "backslashreplace")
 
     @staticmethod
     def _write(data: bytes) -> None:
         with contextlib.suppress(OSError):  # its window is closed
             os.write(1, data)
 
-    def _drawn(self) -> None:
-        """Let go of the pen, as the prompt is drawn; readline calls this, once for each line."""
-        with contextlib.suppress(*TERMINAL_GONE):
-            self._settings_in_use = self._settings_in_use or termios.tcgetattr(0)
-        self._pen.release()
+    def _draw(self, wrapped: bool = False) -> None:
+        """Draw the row in place of itself, or of all the rows into which the terminal has wrapped it."""
+        prompt, before, after = self._readline.line()
+        self._typed, self._redraw_due = before + after, False
+        above = self._row.rows_above(self._columns) if wrapped else 0
+        erased = b"\x1b[A" * above + b"\r\x1b[J" if wrapped else erase_row()
+        shown = self._row.draw(prompt + visible(before), visible(after), self._columns)
+        self._write(erased + self._encode(shown))
 
-    def _hook_into_readline(self) -> bool:
-        """Make readline draw the row again when `_redraw_due` is set; tell whether that is possible.
+    def _draw_at_key(self) -> None:
+        with self._pen:
+            self._columns = self._columns or window_columns()
+            self._draw()
 
-        Python's readline module can not force a redraw, and only the thread inside `input()` may do it. So the hook
-        that Python calls there while it waits (PyOS_InputHook, "Initialization" in the Python/C manual) calls
-        readline's rl_forced_update_display().
-        """
-        try:
-            import ctypes
-
-            library = ctypes.CDLL(getattr(readline, "__file__", None))  # lets other threads run while it draws
-            draw = library.rl_forced_update_display
-            restore = ctypes.c_void_p.in_dll(library, "rl_deprep_term_function")
-            hook = ctypes.c_void_p.in_dll(ctypes.pythonapi, "PyOS_InputHook")
-        except (ImportError, OSError, AttributeError, ValueError):
-            return False
-
-        def redraw_if_due() -> int:
-            wait_for_foreground()
-            with self._pen, contextlib.suppress(*TERMINAL_GONE):
-                if termios.tcgetattr(0) != self._settings_in_use:  # a shell's, after Ctrl-Z, fg
-                    termios.tcsetattr(0, termios.TCSANOW, self._settings_in_use)
-                    self._redraw_due = True
-                if self._redraw_due:
-                    self._redraw_due = False
-                    self._write(erase_row())  # what readline drew since something was written
-                    draw()
-            return 0
-
-        restore.value = None  # else what is typed between two lines shows twice; close() restores the terminal
-        self._hook = ctypes.CFUNCTYPE(ctypes.c_int)(redraw_if_due)
-        hook.value = ctypes.cast(self._hook, ctypes.c_void_p).value
-        return True
+    def _look(self) -> None:
+        """Do what is due between two keys: stop reading; draw the row again."""
+        if self._closed:
+            self._typed = "".join(self._readline.line()[1:])
+            self._idle.set()
+            threading.Event().wait()  # for the end of the program
+        wait_for_foreground()
+        with self._pen, contextlib.suppress(*TERMINAL_GONE):
+            settings = termios.tcgetattr(0)
+            self._settings_in_use = self._settings_in_use or settings
+            if settings != self._settings_in_use:  # a shell's, after Ctrl-Z, fg
+                termios.tcsetattr(0, termios.TCSANOW, self._settings_in_use)
+                self._redraw_due = True
+            before, self._columns = self._columns, window_columns()
+            if self._redraw_due or self._columns != before:
+                self._draw(wrapped=WRAPS_AGAIN and not self._redraw_due)
 
 
-def erase_row() -> bytes:
-    """Return what empties the row of the terminal in which the cursor is, and takes the cursor to its start."""
-    if not IS_DUMB:
-        return b"\r\x1b[K"
-    import shutil  # few terminals need it, and start faster without
-
-    return b"\r%*s\r" % (shutil.get_terminal_size().columns - 1, b"")
+def takes_input(seconds: float | None) -> bool:
+    """Wait until standard input, a terminal or a pipe, has something, `seconds` at most; tell whether it has."""
+    return bool(select.select([0], [], [], seconds)[0])
 
 
 def takes_output(descriptor: int = 1, seconds: float | None = 0.0) -> bool:

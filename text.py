@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 DIM, RED = "\x1b[2m", "\x1b[31m"
 IS_DUMB = os.environ.get("TERM", "dumb") == "dumb"
 """Whether the terminal, if there is one, may know no escape sequences; so it is on Windows."""
-PRINTABLE_ASCII = bytes(range(32, 127))
-HARMLESS = "\u00a0\u3000\u200c\u200d"
-"""Spaces, and the joiners inside emoji and words, which str.isprintable() counts with the control characters."""
+PRINTABLE_ASCII = bytes(range(32, 127)) + b"\t"
 
 
 def without_ending(message: bytes) -> bytes:
@@ -34,9 +32,9 @@ def ending(message: bytes) -> bytes:
 
 
 def visible(text: bytes | str) -> str:
-    r"""Return text with everything that could move a cursor, hide or reorder text escaped, as in `\x1b`.
+    r"""Return text with all escaped that could move a cursor, or reorder text, or that shows nothing, as in `\x1b`.
 
-    A line ending at the end of a message, which is given as bytes, is left out.
+    A tab stays a tab. A line ending at the end of a message, which is given as bytes, is left out.
     """
     if isinstance(text, bytes):
         if text.endswith((b"\n", b"\r")):
@@ -44,25 +42,11 @@ def visible(text: bytes | str) -> str:
         if not text.translate(None, PRINTABLE_ASCII):  # most text, and many times faster than str.isprintable()
             return text.decode("ascii")
         text = text.decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else text.translate(SHOWN)
+    if text.isascii() and text.isprintable():
+        return text
+    from characters import shown  # which takes a while to load, and which most conversations do not need
 
-
-class Shown(dict[int, str]):
-    """How each character is shown, by its number, as str.translate() takes it; worked out when it is first wanted."""
-
-    LIMIT = 1000
-    """Characters that are remembered; a peer could send a million different ones."""
-
-    def __missing__(self, number: int) -> str:
-        char = chr(number)
-        is_harmless = char.isprintable() or char in HARMLESS
-        shown = char if is_harmless else char.encode("unicode_escape").decode("ascii")
-        if len(self) < self.LIMIT:
-            self[number] = shown
-        return shown
-
-
-SHOWN = Shown()
+    return shown(text)
 
 
 def has_colours(output: TextIO | None) -> bool:

@@ -7,6 +7,8 @@ names the one peer, so that datagrams of others are not received and a closed po
 
 from __future__ import annotations
 
+import first  # noqa: F401  # isort: skip
+
 import collections
 import contextlib
 import os

@@ -7,6 +7,8 @@ are no connections: a peer is an address that was heard from, and what is lost o
 
 from __future__ import annotations
 
+import first  # noqa: F401  # isort: skip
+
 import argparse
 import collections
 import re

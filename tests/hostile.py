@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import select
 import socket
 import struct
@@ -41,7 +42,7 @@ NASTY = {
     "a carriage return": ("ok\rforged", r"ok\rforged"),
     "backspaces": ("hide\b\b\b\bseen", r"hide\x08\x08\x08\x08seen"),
     "delete and nul": ("\x7f\x00", r"\x7f\x00"),
-    "tab, vertical tab, form feed": ("a\tb\vc\fd", r"a\tb\x0bc\x0cd"),
+    "tab, vertical tab, form feed": ("a\tb\vc\fd", "a\tb" r"\x0bc\x0cd"),
     "C1 controls": ("\x9b31m\x85\x90", r"\x9b31m\x85\x90"),
     "Unicode's line and paragraph ends": ("a\u2028b\u2029c", r"a\u2028b\u2029c"),
     "a bidirectional override": ("abc\u202etxt.exe\u2066", r"abc\u202etxt.exe\u2066"),
@@ -152,8 +153,8 @@ class PeerTest(TestCase):
         """Check that every line of the record is one that the server made, of printable characters alone."""
         server.wait_for("are you well")
         for line in server.output.split("\n")[:-1]:
-            self.assertTrue(line.startswith(f"[{server.protocol} Server] "), line)
-            self.assertTrue(line.replace("\u00a0", " ").isprintable(), ascii(line))
+            self.assertTrue(line.startswith((f"[{server.protocol} Server] ", "Type a line ")), line)
+            self.assertTrue(re.sub("[\u00a0\t]", " ", line).isprintable(), ascii(line))
 
 
 def has_ipv6() -> bool:

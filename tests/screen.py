@@ -11,6 +11,7 @@ import select
 import struct
 import subprocess
 import termios
+import tty
 import unicodedata
 from typing import Any
 
@@ -63,6 +64,19 @@ class Screen:
             elif len(match[0]) == 1:
                 self._character(match[0])
 
+    def resize(self, columns: int) -> None:
+        """Have fewer columns, and wrap again what does not fit, as most terminals do."""
+        rows: list[list[str]] = []
+        for number, cells in enumerate(self._cells):
+            filled = max((place + 1 for place, cell in enumerate(cells) if cell.strip()), default=0)
+            at = len(rows)
+            rows += [cells[start : start + columns] for start in range(0, max(filled, 1), columns)]
+            rows[-1] = (rows[-1] + [" "] * columns)[:columns]
+            if number == self.row:
+                row, column = divmod(self.column, columns)
+                new_row = min(at + row, len(rows) - 1)
+        self._cells, self.columns, self.row, self.column = rows, columns, new_row, column
+
     def _blank(self) -> list[str]:
         return [" "] * self.columns
 
@@ -73,6 +87,8 @@ class Screen:
             self._next_row()
         elif char == "\b":
             self._move_to(self.column - 1)
+        elif char == "\t":
+            self._move_to(self.column // 8 * 8 + 8)
         elif char.isprintable():
             self._put(char)
         elif char != "\a":
@@ -162,6 +178,11 @@ class Terminal:
             select.select([], [self._keyboard], [])
             data = data[os.write(self._keyboard, data) :]
 
+    def resize(self, columns: int) -> None:
+        """Make the window narrower."""
+        self.update().resize(columns)
+        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", self.screen.height, columns, 0, 0))
+
     def update(self) -> Screen:
         """Return the screen with all that was written up to now."""
         with contextlib.suppress(BlockingIOError):
@@ -203,6 +224,11 @@ class Terminal:
     def stop_output(self) -> None:
         """Have the terminal take nothing more that is written to it, as Ctrl-S does."""
         termios.tcflow(self._terminal, termios.TCOOFF)
+
+    def unread(self) -> int:
+        """Return how many bytes were typed that nobody has read."""
+        tty.setraw(self._terminal, termios.TCSANOW)
+        return int(struct.unpack("i", fcntl.ioctl(self._terminal, termios.FIONREAD, bytes(4)))[0])
 
     def settings(self) -> list[Any]:
         """Return the terminal's settings, as termios has them."""

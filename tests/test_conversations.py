@@ -66,7 +66,8 @@ class ConfirmedMessages(TestCase):
         self.run_client("tcp_client.py", "127.0.0.1", server.port, typed="exit\n")
         self.assertEqual(server.wait(), 0)
         expected = rf"""
-\[TCP Server\] Listening on {ADDRESS}\. Type a line to send it to every client, 'exit' to stop\.
+\[TCP Server\] Listening on {ADDRESS}\.
+Type a line to send it to every client, 'exit' to stop\.
 \[TCP Server\] Connected by ({ADDRESS})
 \[TCP Server\] Received from \1: Hello server!
 \[TCP Server\] Disconnected: \1

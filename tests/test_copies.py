@@ -203,7 +203,9 @@ class SystemdUnit(TestCase):
             while not record.endswith(b"[Server] All services stopped.\n"):
                 record += journal.recv(1 << 16)
         for line in record.decode("ascii").splitlines():
-            self.assertTrue(line.startswith(("[TCP Server] ", "[Server] ")) and line.isprintable(), line)
+            self.assertTrue(
+                line.startswith(("[TCP Server] ", "[Server] ", "Type a line ")) and line.isprintable(), line
+            )
         with contextlib.closing(sqlite3.connect(self.folder / "messages.db")) as archive:
             self.assertEqual(archive.execute("SELECT text FROM messages").fetchall(), [("hello\x1b[2J",)])
 

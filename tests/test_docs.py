@@ -1,8 +1,9 @@
 """The README and the pages tell the truth: what they show is what happens, what they name is there.
 
 A ```console block is a window: a shell with the prompt `$ `. What follows a prompt (`$ `, `> `, `You: `), or stands
-before `<- typed`, is typed as soon as the screen shows all that stands above it. The blocks under one heading are
-windows side by side, each opened once the last command of the one before shows its first output. `...` at a block's
+before `<- typed` (there without `[Server] To N clients: `) or after `<- typed: `, is typed as soon as the screen shows
+all that stands above it. The blocks under one heading are windows side by side, each opened once the last command of
+the one before shows its first output. `...` at a block's
 end is anything. A ```python block whose docstring begins with the name of a file is that file, in the folder of its
 page's windows.
 """
@@ -48,7 +49,8 @@ PORTS = ("9000", "9001", "65432", "65433")
 """The ports in the transcripts; the tests take free ones in their stead."""
 PORT = re.compile(rf"\b(?:{'|'.join(PORTS)})\b")
 COMMAND = re.compile(r"(\$|>|You:) (?=.)")
-TYPED = re.compile(r" +<- typed$")
+TYPED = re.compile(r" +<- typed(?:: (\w+))?$")
+SAID = re.compile(r"\[Server\] To \d+ clients?: ")
 VARIES = (
     (re.compile(rf"(127\.\d+\.\d+\.\d+):(?!(?:{'|'.join(PORTS)})\b)\d+"), r"\1:PORT"),
     (re.compile(r"(min/avg/max) [\d./]+ ms"), r"\1 TIMES ms"),
@@ -173,6 +175,7 @@ class Window:
         self._is_open_ended = lines[-1] == "..."
         lines = [line for line in lines if line != "..." and not DOTS.fullmatch(line)]
         self._typed = [bool(COMMAND.match(line) or TYPED.search(line)) for line in lines]
+        self._words = [found[1] if found else None for found in map(TYPED.search, lines)]
         self._speaks_both = any("client" in line and "--udp-port" in line for line in lines)
         self._ports = ports
         self.expected = [self._plain(TYPED.sub("", line)) for line in lines]
@@ -195,7 +198,9 @@ class Window:
                 if self._next != len(rows) - 1 or row != (prompt[1] if prompt else ""):
                     return False
                 text = PORT.sub(lambda port: self._ports[port[0]], expected)
-                self.terminal.type(text[prompt.end() if prompt else 0 :] + "\r")
+                self.terminal.type(
+                    (self._words[self._next] or SAID.sub("", text[prompt.end() if prompt else 0 :])) + "\r"
+                )
                 rows[self._next : self._next + 1] = [expected]
             elif self._next >= len(rows) - 1 or row != expected:
                 return False

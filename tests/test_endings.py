@@ -520,7 +520,7 @@ class Addresses(TestCase):
             with self.subTest(options):
                 server = self.server("tcp_server.py", *options, "--udp-port", 0)
                 for protocol, port in (("TCP", server.port), ("UDP", server.udp_port)):
-                    self.assertRegex(server.output, rf"(?m)^\[{protocol} Server\] Listening on {shown}:{port}\. ")
+                    self.assertRegex(server.output, rf"(?m)^\[{protocol} Server\] Listening on {shown}:{port}\.$")
 
     @HAS_IPV6
     def test_errors_show_ipv6_addresses_in_brackets(self) -> None:

@@ -170,7 +170,7 @@ class Timestamps(RecordTest):
         self.assertEqual(server.wait(), 0)
         lines = server.output.splitlines()
         self.assertEqual([line for line in lines if not re.match(rf"{AT} \S", line)], [])
-        self.assertRegex(lines[2], r"^\S+ \[UDP Server\] Received from 127\.0\.0\.1:\d+: two\\nthree$")
+        self.assertRegex(lines[3], r"^\S+ \[UDP Server\] Received from 127\.0\.0\.1:\d+: two\\nthree$")
 
     def test_not_with_json(self) -> None:
         for script in ("tcp_server.py", "udp_server.py"):

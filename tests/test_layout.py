@@ -255,16 +255,16 @@ class OldPythons(unittest.TestCase):
                 code = f"import runpy, sys; sys.version_info = (3, 8, 18); sys.argv = ['{name}.py']; "
                 run = f"runpy.run_path('{name}.py', run_name='__main__')"
                 self.assert_refused(name, sys.executable, "-c", code + run)
-        body = TREES["common"].body
+        body = TREES["first"].body
         (check,) = (place for place, node in enumerate(body) if "version_info" in ast.unparse(node))
         before = {module for module, _ in imports(ast.Module(body[:check], []))}
         self.assertEqual(before, {"__future__", "os", "sys"})
 
     def test_old_pythons_can_read_what_comes_before(self) -> None:
-        """A script, what it imports first, what that imports first, and so on up to common.py."""
+        """A script, what it imports first, what that imports first, and so on up to first.py."""
         for script in SCRIPTS:
             files = [script]
-            while files[-1] != "common":
+            while files[-1] != "first":
                 files.append(next(module for module, _ in imports(TREES[files[-1]]) if module in TEXTS))
             for name in files:
                 with self.subTest(name):

@@ -431,7 +431,14 @@ class Stops(unittest.TestCase):
     def test_what_is_typed_while_nobody_is_there(self) -> None:
         service, _ = service_with(peers=0)
         service.type_line(b"anybody?")
-        self.assertEqual(shown(service), ["[Server] Nobody is there to read that."])
+        said = ["[Server] To 0 clients: anybody?", "[Server] Nobody is there to read that."]
+        self.assertEqual(shown(service), said)
+
+    def test_what_is_typed_is_shown(self) -> None:
+        for peers, start in ((1, "To 1 client: "), (2, "To 2 clients: ")):
+            service, _ = service_with(peers=peers)
+            service.type_line("Grüße\x1b[2J".encode())
+            self.assertEqual(shown(service), [f"[Server] {start}Grüße\\x1b[2J"])
 
 
 class Faults(unittest.TestCase):

@@ -163,11 +163,11 @@ class Shared:
 
         @edits
         def test_line_arriving_that_is_wider_than_the_window(self) -> None:
-            """It takes the rows it needs."""
+            """It takes the rows it needs, which look like no line of their own."""
             terminal, peer = self.conversation(columns=40)
             terminal.type("half")
             peer.say(60 * "x")
-            terminal.expect(f"{CONFIRMED}hi", "Server: " + 32 * "x", 28 * "x", "You: half", column=9)
+            terminal.expect(f"{CONFIRMED}hi", "Server: " + 32 * "x", "    " + 28 * "x", "You: half", column=9)
 
         @edits
         def test_typed_text_longer_than_the_window(self) -> None:
@@ -347,7 +347,7 @@ class Shared:
             self.assertEqual(terminal.screen.rows[-4:-2], ["You: exit", "Server: Server shutting down..."])
 
         def test_terminal_after_the_server_shut_down(self) -> None:
-            """It is as it was, and half-typed text does not stay on it."""
+            """It is as it was; half-typed text is shown for what it is."""
             terminal, peer = self.conversation(columns=100)
             terminal.type("half")
             terminal.expect("You: half")
@@ -356,7 +356,8 @@ class Shared:
             self.assertEqual(terminal.wait(), 0)
             self.assert_left_alone(terminal)
             rows = terminal.screen.rows
-            self.assertEqual(rows[-4:-2], ["Server: Server shutting down...", "The server has shut down."])
+            said = ["Server: Server shutting down...", "The server has shut down.", "Not sent: half"]
+            self.assertEqual(rows[-5:-2], said)
 
         def test_terminal_after_the_server_is_gone(self) -> None:
             """It is as it was; the client ends with 1 and says why."""
@@ -386,6 +387,7 @@ class Shared:
                     terminal.type(CTRL_C)
                     self.assertEqual(terminal.wait(), 130)
                     self.assert_left_alone(terminal)
+                    self.assertEqual("Not sent: half" in terminal.screen.rows, text == "half")
 
         def test_terminal_after_end_of_input(self) -> None:
             """It is as it was after Ctrl-D at an empty prompt, which is the end of input."""
@@ -408,6 +410,7 @@ class Shared:
                 terminal.popen.send_signal(number)
                 self.assertEqual(terminal.wait(), 128 + number)
                 self.assert_left_alone(terminal)
+                self.assertIn("Not sent: half", terminal.screen.rows)
 
         def test_one_shot(self) -> None:
             """A client that asks for no line leaves the row alone in which the cursor is."""
@@ -574,7 +577,7 @@ class Shared:
             client.sendall(b"one\n")
             terminal.expect(self.record(client, "one"), "half", column=4)
             terminal.type("\r")
-            terminal.expect("half", "", column=0)
+            terminal.expect("[Server] To 1 client: half", "", column=0)
             terminal.type("exit\r")
             client.close()
             self.assertEqual(terminal.wait(), 0)
@@ -582,7 +585,7 @@ class Shared:
             self.assert_left_alone(terminal)
 
         def test_terminal_after_exit(self) -> None:
-            """It is as it was, whoever said `exit`, and half-typed text does not stay on it."""
+            """It is as it was, whoever said `exit`; half-typed text is shown for what it is."""
             for typed in (True, False):
                 with self.subTest(typed=typed):
                     terminal, client = self.conversation()
@@ -598,6 +601,7 @@ class Shared:
                     self.assert_left_alone(terminal)
                     self.assertEqual(terminal.screen.rows[-2:], ["[Server] All services stopped.", ""])
                     self.assertNotIn("half", terminal.screen.rows)
+                    self.assertEqual("Not sent: half" in terminal.screen.rows, not typed)
 
         def test_terminal_after_signals(self) -> None:
             """It is as it was after Ctrl-C and SIGTERM at a half-typed line; both end the server with 0."""
@@ -885,7 +889,7 @@ class ProgressOfPipedWork(TerminalTest):
 class Help(TestCase):
     """What --help shows."""
 
-    ROWS: ClassVar = {"tcp_server.py": 50, "udp_server.py": 40, "tcp_client.py": 40, "udp_client.py": 40}
+    ROWS: ClassVar = {"tcp_server.py": 50, "udp_server.py": 40, "tcp_client.py": 50, "udp_client.py": 40}
 
     def help_of(self, script: str) -> str:
         """Return what a script's --help prints on a screen of 80 columns."""

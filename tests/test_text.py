@@ -43,7 +43,8 @@ class Visible(TestCase):
     def test_what_could_harm_a_terminal_is_shown_escaped(self) -> None:
         for message, shown in (
             (b"\x1b[2J", r"\x1b[2J"),
-            (b"a\rb\nc\td\x00\x07\x08\x7f", r"a\rb\nc\td\x00\x07\x08\x7f"),
+            (b"a\rb\nc\x00\x07\x08\x7f", r"a\rb\nc\x00\x07\x08\x7f"),
+            (b"a\tb\x0b", "a\tb\\x0b"),
             ("\x85\x9b31m".encode(), r"\x85\x9b31m"),
             ("\u2028\u2029".encode(), r"\u2028\u2029"),
             ("\u202eevil\u2066".encode(), r"\u202eevil\u2066"),
@@ -55,7 +56,17 @@ class Visible(TestCase):
                 self.assertEqual(visible(message), shown)
 
     def test_what_people_write_is_shown_as_it_is(self) -> None:
-        for words in ("", "Hello server!", "Grüße, 你好, привет", "مرحبا", "👩\u200d💻", "a\u00a0b", "back\\slash"):
+        for words in (
+            "",
+            "Hello server!",
+            "Grüße, 你好, привет",
+            "مرحبا",
+            "👩\u200d💻",
+            "a\u00a0b",
+            "back\\slash",
+            "if x:\n\t\ty".partition("\n")[2],
+            "\tü",
+        ):
             with self.subTest(words):
                 self.assertEqual(visible(words.encode()), words)
                 self.assertEqual(visible(words), words)
@@ -78,12 +89,6 @@ class Visible(TestCase):
             return best
 
         self.assertLess(cost(b"\x01" * 65000) / cost("ü".encode() * 32500), 80)
-
-    def test_a_million_different_characters_are_not_remembered(self) -> None:
-        shown = text.Shown()
-        odd = "".join(map(chr, range(0xE000, 0xE000 + 3 * shown.LIMIT)))
-        self.assertEqual(odd.translate(shown), odd.encode("unicode_escape").decode())
-        self.assertEqual(len(shown), shown.LIMIT)
 
 
 class Colours(TestCase):
