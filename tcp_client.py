@@ -42,8 +42,7 @@ class TcpChannel(Channel):
         self._timeout = options.timeout
         self._lines = Lines()
         self.unsent = bytearray()
-        self._is_alone = options.udp_port is None
-        self._incoming = Incoming(in_lines=not self._is_alone)
+        self._incoming = Incoming(in_lines=options.udp_port is not None)
         self._ends = 0  # bytes that the end itself counts among those to be acknowledged
         self._is_known = False  # whether this server has spoken as it should, on this connection or an earlier one
         self._context: ssl.SSLContext | None = None
@@ -77,7 +76,7 @@ class TcpChannel(Channel):
         self.peer = show_address(address)
         send_at_once(self.socket)
         self._lines = Lines()
-        self._incoming = Incoming(in_lines=not self._is_alone)
+        self._incoming.restart()
         if self._context:
             self._shake_hands(self._context)
         self.socket.setblocking(False)
