@@ -31,6 +31,13 @@ class Incoming:
         self._in_lines = in_lines or ending != "lf"
         self._unfinished: bytes | bytearray = b""
         self._long: LongLine | None = None  # while one is arriving
+        self._before = b""  # what is to be handed on before anything else
+        self._is_torn = False  # what was handed on last ends in the middle of a line
+
+    def restart(self) -> None:
+        """Begin with another stream, on a line of its own."""
+        self._unfinished, self._long = b"", None
+        self._before = b"\n" if self._is_torn else b""
 
     def take(self, text: bytes) -> tuple[bytes, list[bytes]]:
         """Take what came; return what of it is to be handed on, and the lines that are finished with it."""
@@ -40,7 +47,7 @@ class Incoming:
             handed_on = piece + (b"\n" if mark else b"")
             self._long.length += len(piece)
             if not mark:
-                return text, []
+                return self._hand_on(text), []
             lines, self._long = [self._long], None
         finished, self._unfinished = self._split(self._unfinished, rest)
         if self._in_lines and finished:
@@ -50,14 +57,21 @@ class Incoming:
             self._long.length = len(self._unfinished)
             self._unfinished = b""
             handed_on += self._long  # from here on, it goes out in pieces
-        return handed_on if self._in_lines else text, lines + finished
+        return self._hand_on(handed_on if self._in_lines else text), lines + finished
 
     def end(self) -> tuple[bytes, list[bytes]]:
         """Return what is left at the end of the stream: bytes to be handed on, and the line that was not finished."""
         unfinished = bytes(self._unfinished)
         line = self._long or unfinished
         self._unfinished, self._long = b"", None
-        return unfinished if self._in_lines else b"", [line] if line else []
+        return self._hand_on(unfinished if self._in_lines else b""), [line] if line else []
+
+    def _hand_on(self, data: bytes) -> bytes:
+        if not data:
+            return b""
+        data, self._before = self._before + data, b""
+        self._is_torn = not data.endswith(b"\n")
+        return data
 
 
 def shortened(line: bytes) -> bytes:

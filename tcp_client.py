@@ -53,8 +53,7 @@ class TcpChannel(Channel):
         self._ending = options.ending
         self._lines = Lines(self._ending)
         self.unsent = bytearray()
-        self._is_alone = options.udp_port is None
-        self._incoming = Incoming(not self._is_alone, self._ending)
+        self._incoming = Incoming(options.udp_port is not None, self._ending)
         self._ends = 0  # bytes that the end itself counts among those to be acknowledged
         self._is_known = False  # whether this server has spoken as it should, on this connection or an earlier one
         self._context: ssl.SSLContext | None = None
@@ -75,7 +74,7 @@ class TcpChannel(Channel):
         keep_alive(self.socket)
         send_at_once(self.socket)
         self._lines = Lines(self._ending)
-        self._incoming = Incoming(not self._is_alone, self._ending)
+        self._incoming.restart()
         if self._context:
             yield from self._shake_hands(self._context, until)
 

@@ -13,7 +13,7 @@ import time
 import unittest
 from typing import Any
 
-from hostile import on_linux
+from hostile import on_linux, reset
 from support import free_port, receive_lines, wait_until
 from test_accounting import AccountingTest
 
@@ -312,6 +312,21 @@ class LongLines(AccountingTest):
         self.assertEqual((client.wait(), client.errors), (0, ""))
         self.assertEqual(client.raw_output, b"Wait: " + b"x" * self.LENGTH + b"\nMessage received: hello\n")
 
+    def test_one_that_is_torn_by_the_end_of_a_connection(self) -> None:
+        listener = self.listen()
+        options = ("-m", "one", "-m", "two", "--reconnect")
+        client = self.client("tcp_client.py", HOST, listener.getsockname()[1], *options)
+        connected = self.accept(listener)
+        receive_lines(connected, 2)
+        connected.sendall(b"Message received: one\nMess")
+        client.wait_for("^Mess$")
+        reset(connected)
+        connected = self.accept(listener)
+        self.assertEqual(receive_lines(connected, 1), [b"two"])
+        connected.sendall(b"Message received: two\n")
+        self.assertEqual(client.wait(), 0)
+        self.assertEqual(client.output, "Message received: one\nMess\nMessage received: two\n")
+
     def test_in_a_room(self) -> None:
         server = self.server(
             "tcp_server.py", "--udp-port", 0, "--reply", "relay", "--max-message", 5_000_000, "--quiet"
@@ -362,7 +377,7 @@ class ComingBack(AccountingTest):
             wait_until(lambda: shown(terminal, "trying again") == times, "trying again")  # noqa: B023
             terminal.expect_row(f"^You: {word[:2]}$")
             server = self.server("tcp_server.py", port=port)
-            wait_until(lambda: shown(terminal, f"^Connected to {HOST}:{port}") == times, "connected")  # noqa: B023
+            wait_until(lambda: shown(terminal, f"^Connected to {HOST}:{port}") == times + 1, "connected")  # noqa: B023
             terminal.type(f"{word[2:]}\r")
             terminal.expect_row(f"^Server: Message received: {word}$")
         terminal.type("terminate\r")

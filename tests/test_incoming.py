@@ -58,6 +58,29 @@ class Pieces(TestCase):
         self.assertTrue(shortened(line).endswith(b"x... (%d bytes)" % (100 * LONGEST_EXTRA)))
 
 
+class Streams(TestCase):
+    """One stream after another."""
+
+    def test_each_begins_on_a_line_of_its_own(self) -> None:
+        for in_lines in (False, True):
+            for before, after in (
+                (b"one\n", b"two\n"),
+                (b"one\nhal", b"two\n"),
+                (b"x" * 20, b"two\n"),
+                (b"", b"two\n"),
+            ):
+                with self.subTest(in_lines=in_lines, before=before):
+                    incoming = Incoming(in_lines)
+                    incoming.longest = 10
+                    data = incoming.take(before)[0]
+                    data += incoming.end()[0]
+                    incoming.restart()
+                    handed_on, lines = incoming.take(after)
+                    is_torn = bool(before) and not before.endswith(b"\n")
+                    self.assertEqual(data + handed_on, before + b"\n" * is_torn + after)
+                    self.assertEqual(lines, [b"two"])
+
+
 class Shown(TestCase):
     """What a person is shown of a line."""
 
