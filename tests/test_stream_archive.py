@@ -200,7 +200,7 @@ class Failing(StreamTest):
             self.assertNotIn("wr0ng", server.errors)
 
     def test_garbage_instead_of_redis(self) -> None:
-        for garbage in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$99999999999\r\n", b"x" * 100000, b""):
+        for garbage in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$99999999999\r\n", b":1\r\n:2\r\n", b"x" * 100000, b""):
             with self.subTest(garbage[:20]):
                 listener = self.listen()
                 server = self.client(
