@@ -24,7 +24,7 @@ class Refusal(str):
 
 def words(*some: bytes | str | int) -> bytes:
     """Return the words of a command as they are sent."""
-    encoded = [word if isinstance(word, bytes) else str(word).encode() for word in some]
+    encoded = [word if isinstance(word, bytes) else str(word).encode(errors="surrogateescape") for word in some]
     return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded])
 
 
