@@ -9,8 +9,10 @@ from text import TYPE_CHECKING, without_ending
 if TYPE_CHECKING:
     from typing import Any
 
-AT_ONCE = 100
-"""Entries that are asked for, and told, at once."""
+AT_ONCE, FIRST_AT_ONCE = 1 << 17, 10
+"""Bytes that are asked for, and told, at once, as far as one can know before; and entries, as long as one can not."""
+ENTRY = 64
+"""Bytes that an entry counts for in that, besides its text."""
 BLOCK = 2000
 """Milliseconds that Redis waits for a new entry before it says that there is none."""
 
@@ -25,6 +27,8 @@ class Following:
         """The last entry that was read."""
         self._read: int | None = None
         """How many were ever added up to that one; None if that is not known."""
+        self._count = FIRST_AT_ONCE
+        """How many entries to ask for."""
         self.missed = 0
         """How many were gone before they could be read; whoever tells of them begins anew."""
 
@@ -34,7 +38,7 @@ class Following:
 
     def question(self) -> bytes:
         """Return the commands, two, that ask for its state and for what is new; the second waits until there is any."""
-        read = ("XREAD", "COUNT", AT_ONCE, "BLOCK", BLOCK, "STREAMS", self._stream, self._last)
+        read = ("XREAD", "COUNT", self._count, "BLOCK", BLOCK, "STREAMS", self._stream, self._last)
         return self.state() + command(*read)
 
     def take_state(self, answers: list[Any]) -> str:
@@ -61,15 +65,18 @@ class Following:
 
     def take_new(self, answer: list[Any] | None) -> list[bytes]:
         """Take what is new; return the lines that the room is told, without what this server has appended itself."""
-        lines = []
+        lines, size = [], 0
         for entry, fields in answer[0][1] if answer else ():
             self._last = entry
             self._read = None if self._read is None else self._read + 1
             found = dict(zip(fields[::2], fields[1::2]))
+            size += ENTRY + len(found.get(b"text", b""))
             if found.get(b"server") != self._server and b"text" in found:
                 subject = b" (%b)" % found[b"subject"] if found.get(b"subject") else b""
                 name = b"" if found.get(b"direction") == b"sent" else found.get(b"peer", b"?") + subject + b": "
                 lines.append(as_line(name + without_ending(found[b"text"]), "lf"))
+        if answer:
+            self._count = max(AT_ONCE * len(answer[0][1]) // size, 1)
         return lines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import collections
+import functools
 
 from text import TYPE_CHECKING, visible, without_ending
 
@@ -33,13 +33,14 @@ class Keeping:
     def __init__(self, service: Service, archive: AnyArchive) -> None:
         self._service, self._archive = service, archive
         self._answers = service.reply != "none"
-        self._passes: collections.deque[tuple[list[Received], bytes, int, list[Row]]] = collections.deque()
+        self._passes = 0
         self._bytes = 0
+        """How many passes wait, and how many bytes they have."""
         self._owed: dict[Peer, int] = {}
 
     def waits(self) -> bool:
         """Tell whether something waits for the archive."""
-        return bool(self._passes)
+        return self._passes > 0
 
     def owes(self, peer: Peer) -> bool:
         """Tell whether a peer is owed an answer."""
@@ -58,9 +59,9 @@ class Keeping:
         if self._bytes > MAX_WAITING:
             self._conclude(received, text, typed, False)
             return
-        self._passes.append((received, text, size, typed))
+        self._passes += 1
         self._bytes += size
-        self._archive.save(rows, self._conclude_oldest)
+        self._archive.save(rows, functools.partial(self._conclude_pass, received, text, typed, size))
         if self._passes:  # it takes its time
             for peer, messages, _ in received:
                 if messages or self._answers:
@@ -68,15 +69,17 @@ class Keeping:
                     if self._answers:
                         peer.hold()
 
-    def _conclude_oldest(self, saved: bool) -> None:
-        received, text, size, typed = self._passes.popleft()
+    def _conclude_pass(self, received: list[Received], text: bytes, typed: list[Row], size: int, saved: bool) -> None:
+        self._passes -= 1
         self._bytes -= size
-        self._conclude(received, text, typed, saved)
-        if self._owed:
-            for peer, messages, _ in received:
-                if messages or self._answers:
-                    self._release(peer)
-            self._service.let_go()
+        try:
+            self._conclude(received, text, typed, saved)
+        finally:
+            if self._owed:
+                for peer, messages, _ in received:
+                    if messages or self._answers:
+                        self._release(peer)
+                self._service.let_go()
 
     def _conclude(self, received: list[Received], text: bytes, typed: list[Row], saved: bool) -> None:
         if self._answers:

@@ -214,7 +214,6 @@ class Link:
             self._loop.watch(self._socket.fileno(), self._tend, events)
 
     def _receive(self) -> None:
-        connected = self._socket
         try:
             data = self._socket.recv(RECEIVE_SIZE)
             while self.context and self._socket.pending():
@@ -231,6 +230,14 @@ class Link:
         except ValueError as error:
             self.fail(f"it does not speak Redis's protocol: {error}")
             return
+        try:
+            self._deliver(answers)
+        except BaseException:  # a fault of ours: what comes next must not be taken for the answer to something else
+            self.fail("a fault in this server")
+            raise
+
+    def _deliver(self, answers: list[Any]) -> None:
+        connected = self._socket
         for answer in answers:
             if self._socket is not connected:  # what was done with an answer has ended the link
                 return

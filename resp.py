@@ -24,7 +24,7 @@ class Refusal(str):
 
 def words(*some: bytes | str | int) -> bytes:
     """Return the words of a command as they are sent."""
-    encoded = [word if isinstance(word, bytes) else str(word).encode() for word in some]
+    encoded = [word if isinstance(word, bytes) else str(word).encode(errors="surrogateescape") for word in some]
     return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded])
 
 
@@ -46,30 +46,28 @@ class Replies:
     def take(self, data: bytes) -> list[Any]:
         """Take what came; return the answers that are whole with it. Raises ValueError if that is no RESP."""
         self._data += data
-        at, whole = 0, []
+        if len(self._data) < self._missing + 2:  # a long text in many pieces is copied once, when it is whole
+            return []
+        data, at, whole = bytes(self._data), 0, []
         while True:
-            if self._missing >= 0:
-                end = at + self._missing
-                if len(self._data) < end + 2:
-                    break
-                answer: Any = bytes(self._data[at:end])
-                at, self._missing = end + 2, -1
-            else:
-                end = self._data.find(b"\r\n", at)
-                if end - at > MAX_LINE or (end < 0 and len(self._data) - at > MAX_LINE):
-                    raise ValueError("a line without end")
+            answer: Any = None
+            if self._missing < 0:
+                end = end_of_line(data, at)
                 if end < 0:
                     break
-                kind, line, at = self._data[at : at + 1], bytes(self._data[at + 1 : end]), end + 2
+                kind, line, at = data[at : at + 1], data[at + 1 : end], end + 2
                 if kind == b"$" and line != b"-1":
                     self._missing = number(line, MAX_TEXT)
+                elif kind == b"*" and line not in (b"-1", b"0"):
+                    self._open_list(number(line, MAX_ITEMS))
                     continue
-                if kind == b"*" and line not in (b"-1", b"0"):
-                    self._open.append(([], number(line, MAX_ITEMS)))
-                    if len(self._open) > MAX_DEPTH:
-                        raise ValueError("lists in lists without end")
-                    continue
-                answer = simple(kind, line)
+                else:
+                    answer = simple(kind, line)
+            if self._missing >= 0:
+                end = at + self._missing
+                if len(data) < end + 2:
+                    break
+                answer, at, self._missing = data[at:end], end + 2, -1
             while self._open:  # it is the next in a list, which may be whole now, and the next in another
                 found, count = self._open[-1]
                 found.append(answer)
@@ -81,8 +79,21 @@ class Replies:
         del self._data[:at]
         return whole
 
+    def _open_list(self, count: int) -> None:
+        self._open.append(([], count))
+        if len(self._open) > MAX_DEPTH:
+            raise ValueError("lists in lists without end")
 
-def simple(kind: bytes | bytearray, line: bytes) -> bytes | int | Refusal | list[Any] | None:
+
+def end_of_line(data: bytes, at: int) -> int:
+    """Return where a line ends that begins there; -1 if that has not come yet. Raises ValueError if it is too long."""
+    end = data.find(b"\r\n", at)
+    if (len(data) if end < 0 else end) - at > MAX_LINE:
+        raise ValueError("a line without end")
+    return end
+
+
+def simple(kind: bytes, line: bytes) -> bytes | int | Refusal | list[Any] | None:
     """Return the answer that is a line of its own. Raises ValueError if it is none."""
     if kind == b"+":
         return line

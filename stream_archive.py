@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from record import Record
 
 PORT = 6379
+NONSENSE = "it does not speak Redis's protocol"
 FIELDS = ("protocol", "direction", "peer", "subject", "text")
 """What an entry holds of a row (no subject is an empty one), besides `at`, and `server`: which run of one added it."""
 REPLICATE = 1000
@@ -172,9 +173,11 @@ class StreamArchive:
     def _greet(self, answers: list[Any]) -> str:
         """Return what is wrong with what a new link found, or ""."""
         kind, settings = answers
+        if isinstance(kind, Refusal):
+            return str(kind)
         if kind not in (b"stream", b"none"):
-            return str(kind) if isinstance(kind, Refusal) else f"it is a {kind.decode()}, not a stream"
-        found = {} if isinstance(settings, Refusal) else dict(zip(settings[::2], settings[1::2]))
+            return f"it is a {kind.decode(errors='replace')}, not a stream" if isinstance(kind, bytes) else NONSENSE
+        found = dict(zip(settings[::2], settings[1::2])) if isinstance(settings, list) else {}
         policy = found.get(b"appendfsync", b"").decode()
         if not found:
             self._setting = "appendfsync is not known, since this user may not ask for it (ACL)"

@@ -128,6 +128,16 @@ class Waiting(unittest.TestCase):
         archive.tell(saved=False)
         self.assertEqual(shown(service), ["[Server] Sent, but could not be saved: Hello!"])
 
+    def test_a_fault_leaves_nobody_held(self) -> None:
+        service, archive, one, _ = self.serve()
+        self.say(service, one, b"first")
+        with mock.patch.object(service, "answer", side_effect=ZeroDivisionError), self.assertRaises(ZeroDivisionError):
+            archive.tell()
+        self.assertEqual(one.events, ["hold", "go on"])
+        self.say(service, one, b"second")
+        archive.tell()
+        self.assertEqual(one.events[2:], ["hold", CONFIRMATION + b"second", "go on"])
+
     def test_others_hear_what_is_saved(self) -> None:
         service, archive, one, other = self.serve("--reply", "relay")
         self.say(service, one, b"first")
