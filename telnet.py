@@ -34,6 +34,6 @@ class Opening:
         """Do as split_lines() does, and have that do it from the first byte on that is not negotiation."""
         text = SEQUENCES.sub(b"", unfinished + data, 1)
         if not text or (len(text) < LONGEST and BEGINNING.fullmatch(text)):
-            return [], bytearray(text)
+            return [], bytearray(text) if text else b""
         self._lines.split = split_lines
         return split_lines(b"", text)

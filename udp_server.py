@@ -21,7 +21,7 @@ from service import Peer, Transport
 from serving import Server, add_arguments, is_own_address, open_all, prepare, serve
 from sockets import widen_buffer
 from text import TYPE_CHECKING, ending, plain_host, show_address
-from unanswered import Unanswered
+from unanswered import PRIVILEGED_PORTS, RELAYED_TWICE, Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,12 +42,8 @@ PEER_TIME = 60.0
 MAX_PEERS = 10000
 MAX_TOLD = 10000
 """Datagrams that what others say in one pass may become; what is more is dropped, as UDP may."""
-PRIVILEGED_PORTS = 1024
-"""Services such as echo (port 7) answer from ports below, and could be made to answer for ever (CVE-2024-2169)."""
 MAX_REPEATS = 1000
 """Equal datagrams from one peer within a second that are echoed before one is dropped, which ends a circle."""
-RELAYED_TWICE = rb"((\d+\.\d+\.\d+\.\d+|\[[^\s\]]+\]):\d+: ){2}"
-"""How a line begins that two servers have relayed: with the address of one server and that of the first speaker."""
 IP_PKTINFO: int | None = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "linux" else None)  # since Python 3.10
 
 
@@ -281,7 +277,13 @@ def as_source(level: int, kind: int, packet_info: bytes) -> tuple[int, int, byte
 
 def open_endpoints(server: Server, options: argparse.Namespace, port: int) -> list[Endpoint]:
     """Return an endpoint for each address of the host. Raises Failure."""
-    return [Endpoint(server, endpoint) for endpoint in open_all(options, port, socket.SOCK_DGRAM, open_endpoint)]
+    endpoints = open_all(options, port, socket.SOCK_DGRAM, open_endpoint)
+    for group in getattr(options, "group", None) or ():
+        from groups import join
+
+        for endpoint in endpoints:
+            join(endpoint, group)
+    return [Endpoint(server, endpoint) for endpoint in endpoints]
 
 
 def main() -> int:
@@ -294,7 +296,13 @@ def main() -> int:
         "9001 --host 0.0.0.0 --allow 192.168.0.0/16",
     )
     add_arguments(parser, PORT, most=MAX_DATAGRAM, longest=MAX_DATAGRAM)
+    add = parser.add_argument_group("UDP").add_argument
+    add("--group", metavar="ADDRESS", action="append", help="join this multicast group; may be repeated")
     options = parser.parse_args()
+    if options.group:
+        from groups import check_groups
+
+        check_groups(parser, options)
     return serve(options, lambda server: open_endpoints(server, options, options.port))
 
 

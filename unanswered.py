@@ -8,6 +8,11 @@ from text import TYPE_CHECKING
 if TYPE_CHECKING:
     from service import Service
 
+PRIVILEGED_PORTS = 1024
+"""Services such as echo (port 7) answer from ports below, and could be made to answer for ever (CVE-2024-2169)."""
+RELAYED_TWICE = rb"((\d+\.\d+\.\d+\.\d+|\[[^\s\]]+\]):\d+: ){2}"
+"""How a line begins that two servers have relayed: with the address of one server and that of the first speaker."""
+
 
 class Unanswered(Peer):
     """Stands for a peer: what it says is shown, kept and, if it is a word, obeyed; nothing is sent to it."""
