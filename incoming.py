@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from lines import split_lines
+from text import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LONGEST_EXTRA = 1 << 20
 """Bytes by which a line may be longer than the longest message that was sent, and still be kept whole."""
@@ -19,8 +23,17 @@ class LongLine(bytes):
 class Incoming:
     """Text from a stream, cut into lines, in little memory however long a line is."""
 
-    def __init__(self, in_lines: bool) -> None:
-        """Take whether bytes are handed on in whole lines, as others stand between them, and not as they come."""
+    def __init__(
+        self,
+        in_lines: bool,
+        split: Callable[[bytes | bytearray, bytes], tuple[list[bytes], bytes | bytearray]] = split_lines,
+        mark: bytes = b"\n",
+    ) -> None:
+        """Take whether bytes are handed on in whole lines, as others stand between them, and not as they come.
+
+        A function cuts text into lines, as split_lines() does, each of which ends in a mark of one byte.
+        """
+        self._split, self._mark = split, mark
         self.longest = LONGEST_EXTRA
         """Bytes in a line that is kept whole."""
         self._in_lines = in_lines
@@ -32,21 +45,21 @@ class Incoming:
     def restart(self) -> None:
         """Begin with another stream, on a line of its own."""
         self._unfinished, self._long = b"", None
-        self._before = b"\n" if self._is_torn else b""
+        self._before = self._mark if self._is_torn else b""
 
     def take(self, text: bytes) -> tuple[bytes, list[bytes]]:
         """Take what came; return what of it is to be handed on, and the lines that are finished with it."""
         handed_on, rest, lines = b"", text, []
         if self._long is not None:
-            piece, feed, rest = text.partition(b"\n")
-            handed_on = piece + feed
+            piece, mark, rest = text.partition(self._mark)
+            handed_on = piece + mark
             self._long.length += len(piece)
-            if not feed:
+            if not mark:
                 return self._hand_on(text), []
             lines, self._long = [self._long], None
-        finished, self._unfinished = split_lines(self._unfinished, rest)
+        finished, self._unfinished = self._split(self._unfinished, rest)
         if self._in_lines and finished:
-            handed_on += b"\n".join([*finished, b""])
+            handed_on += self._mark.join([*finished, b""])
         if len(self._unfinished) > self.longest:
             self._long = LongLine(self._unfinished)
             self._long.length = len(self._unfinished)
@@ -65,7 +78,7 @@ class Incoming:
         if not data:
             return b""
         data, self._before = self._before + data, b""
-        self._is_torn = not data.endswith(b"\n")
+        self._is_torn = not data.endswith(self._mark)
         return data
 
 

@@ -58,6 +58,25 @@ class Pieces(TestCase):
         self.assertTrue(shortened(line).endswith(b"x... (%d bytes)" % (100 * LONGEST_EXTRA)))
 
 
+class Marks(TestCase):
+    """Something else than a line feed may end a line."""
+
+    def test_nul(self) -> None:
+        def split(unfinished: bytes | bytearray, data: bytes) -> tuple[list[bytes], bytes | bytearray]:
+            *lines, rest = (bytes(unfinished) + data).split(b"\0")
+            return lines, rest
+
+        for in_lines in (False, True):
+            for size in (1, 3, 100):
+                incoming = Incoming(in_lines, split, b"\0")
+                incoming.longest = 5
+                text = b"one\0a\nb\0" + b"x" * 20 + b"\0two\0"
+                parts = [incoming.take(text[start : start + size]) for start in range(0, len(text), size)]
+                self.assertEqual(b"".join(data for data, _ in parts), text)
+                lines = [line for _, lines in parts for line in lines]
+                self.assertEqual([lines[0], lines[1], lines[3]], [b"one", b"a\nb", b"two"])
+
+
 class Streams(TestCase):
     """One stream after another."""
 
