@@ -58,6 +58,22 @@ class Pieces(TestCase):
         self.assertTrue(shortened(line).endswith(b"x... (%d bytes)" % (100 * LONGEST_EXTRA)))
 
 
+class Marks(TestCase):
+    """Something else than a line feed may end a line."""
+
+    def test_each(self) -> None:
+        """Each line is handed on with a line feed, as a file or a pipe wants it."""
+        for ending, mark in (("nul", b"\0"), ("cr", b"\r"), ("crlf", b"\r\n")):
+            for size in (1, 3, 100):
+                with self.subTest(ending=ending, size=size):
+                    incoming = Incoming(False, ending)
+                    incoming.longest = 5
+                    text = mark.join([b"one", b"a", b"two", b""])
+                    parts = [incoming.take(text[start : start + size]) for start in range(0, len(text), size)]
+                    self.assertEqual(b"".join(data for data, _ in parts), b"one\na\ntwo\n")
+                    self.assertEqual([line for _, lines in parts for line in lines], [b"one", b"a", b"two"])
+
+
 class Streams(TestCase):
     """One stream after another."""
 
