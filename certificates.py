@@ -21,9 +21,14 @@ def read_pem(path: str) -> str:
         with os.fdopen(os.open(path, os.O_RDONLY), encoding="ascii", errors="replace") as file:
             return file.read()
     except PermissionError as error:
-        raise Failure(f"cannot read {path}: permission denied for {this_user()}; let that user read it") from error
+        raise may_not_read(path) from error
     except OSError as error:
         raise Failure(f"cannot read {path}: {reason(error)}; check the name") from error
+
+
+def may_not_read(path: str) -> Failure:
+    """Return what to say of a file that this program's user may not read."""
+    return Failure(f"cannot read {path}: permission denied for {this_user()}; let that user read it")
 
 
 def this_user() -> str:

@@ -288,7 +288,7 @@ def main() -> int:
     add_arguments(parser, PORT, most=1 << 30, longest=65536)
     add, most = parser.add_argument_group("TCP").add_argument, MAX_CLIENTS
     add("--udp-port", metavar="PORT", type=whole_number(0, 65535), help="serve UDP on this port, too")
-    add("--ending", choices=("lf", "cr", "nul"), default="lf", help="what ends a message (lf, or CR and LF)")
+    add("--ending", choices=("lf", "cr", "nul"), default="lf", help="what ends a message (lf)")
     add("--max-clients", metavar="N", type=whole_number(1), default=most, help=f"connections at once ({most})")
     add("--max-per-address", metavar="N", type=whole_number(1), help="connections at once from one address")
     add("--idle-timeout", metavar="SECONDS", type=seconds, default=0.0, help="disconnect who says nothing for so long")

@@ -163,6 +163,10 @@ def server_context(certificate: str, key: str, client_ca: str | None) -> ssl.SSL
         context.verify_mode = ssl.CERT_REQUIRED
         try:
             context.load_verify_locations(client_ca)
+        except PermissionError as error:
+            from certificates import may_not_read
+
+            raise may_not_read(client_ca) from error
         except OSError as error:
             raise Failure(f"cannot use {client_ca}: {in_words(error)}; give CA certificates, PEM") from error
     return restricted(context)
@@ -172,6 +176,10 @@ def client_context(server_ca: str | None, certificate: str | None, key: str | No
     """Return what a client needs for TLS; with a file, it trusts that CA or certificate alone. Raises Failure."""
     try:
         context = ssl.create_default_context(cafile=server_ca)
+    except PermissionError as error:
+        from certificates import may_not_read
+
+        raise may_not_read(server_ca or "the system's CAs") from error
     except OSError as error:
         raise Failure(f"cannot use {server_ca}: {reason(error)}; give a CA's certificate, PEM") from error
     if certificate and key:

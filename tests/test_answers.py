@@ -134,7 +134,7 @@ class SignsOfLife(AccountingTest):
         loop = Loop()
         self.addCleanup(loop.close)
         options = argparse.Namespace(host=HOST, port=1, timeout=1.0, reconnect=False, tls=False, udp_port=None)
-        options.any_reply = False
+        vars(options).update(any_reply=False, family=0, source={}, ending="lf")
         channel = tcp_client.TcpChannel(loop, options)
         channel.socket.close()
         channel.socket, theirs = socket.socketpair()

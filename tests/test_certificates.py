@@ -12,9 +12,8 @@ import tempfile
 import time
 import unittest
 from pathlib import Path
-from unittest import mock
 
-from support import Server, TestCase, new_certificate, new_key
+from support import Server, TestCase, needs, new_certificate, new_key
 
 import certificates
 from common import Failure
@@ -76,19 +75,23 @@ class Explained(unittest.TestCase):
         self.assertRegex(self.problem("good.pem", "other.key"), "good.pem: the key in other.key belongs to another")
         self.assertRegex(self.problem("good.pem", "damaged.key"), "^cannot use damaged.key: .+; copy or make it again$")
 
-    @unittest.skipUnless(os.name == "posix", "no users")
+
+@unittest.skipUnless(os.name == "posix", "no users")
+@needs("setpriv")
+class Unreadable(TestCase):
+    """The user who may not read a file is named."""
+
     def test_who_may_not_read_it(self) -> None:
         locked = FOLDER / "locked"
-        locked.write_text("")
-        with mock.patch("certificates.os.open", side_effect=PermissionError(13, "Permission denied")):
-            said = self.problem("locked", "good.key") if os.geteuid() else self.read_problem("locked")
-        self.assertRegex(said, f"cannot read .*locked: permission denied for {certificates.this_user()}; let that user")
-
-    def read_problem(self, name: str) -> str:
-        """Return what is said of a file when it is read."""
-        with self.assertRaises(Failure) as caught:
-            certificates.read_pem(str(FOLDER / name))
-        return str(caught.exception)
+        shutil.copy(FOLDER / "good.pem", locked)
+        locked.chmod(0)
+        within = () if os.geteuid() else ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+        good = (FOLDER / "good.pem", FOLDER / "good.key")
+        for start in (("tcp_server.py", 0), ("tcp_client.py", "127.0.0.1", 1, "--tls")):
+            for certificate, key, ca in ((locked, good[1], good[0]), (good[0], locked, good[0]), (*good, locked)):
+                files = ("--tls-cert", certificate, "--tls-key", key, "--tls-ca", ca)
+                said = f"cannot read {locked}: permission denied for {certificates.this_user()}; let that user read it"
+                self.assert_one_line_error(self.start(*within, sys.executable, *start, *files), said)
 
 
 class Expiry(TestCase):
