@@ -251,13 +251,17 @@ class Service:
                     return
 
     def _save(self, received: list[Received]) -> bool:
-        rows, self._typed = self._typed, []
+        typed, self._typed = self._typed, []
         if self._archive is None:
             return True
+        rows = list(typed)
         for peer, messages, _ in received:
             start = (peer.protocol.lower(), "received", peer.name)
             rows += [(*start, without_ending(message)) for message in messages]
-        return not rows or self._archive.save(rows)
+        is_saved = not rows or self._archive.save(rows)
+        for *_, line in () if is_saved else typed:
+            self.record.line(f"[Server] Sent, but could not be saved: {visible(line)}", trouble=True)
+        return is_saved
 
     def _reply(self, peer: Peer, reply: bytes) -> None:
         if reply.startswith(SHUTTING_DOWN):
