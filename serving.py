@@ -157,15 +157,22 @@ class Server:
             except Exception as error:
                 self._blame(function, error)
             if service.received_bytes > service.pass_bytes:
-                service.finish_pass()
+                self._attend(service.finish_pass)
                 record.flush()
-        service.finish_pass()
+        self._attend(service.finish_pass)
         if now >= self._next_tick:
             self._next_tick = now + TICK
             record.tick(now)
             for transport in service.transports:
-                transport.tick(now)
+                self._attend(transport.tick, now)
         record.flush()
+
+    def _attend(self, step: Callable[..., None], *arguments: object) -> None:
+        """Take a step of the pass; a fault in it is shown, and the server goes on."""
+        try:
+            step(*arguments)
+        except Exception as error:
+            self.record.fault(error)
 
     def _blame(self, function: Callable[[], object], error: Exception) -> None:
         """Let an error end the conversation in which it happened, if it was in one."""

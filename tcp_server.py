@@ -156,7 +156,7 @@ class Connection(Entrance):
 
     def tell(self, lines: list[bytes]) -> None:
         """Send lines of others; cut the client off if it lags more than MAX_LAG bytes behind."""
-        if len(self._unsent) > max(MAX_LAG, 2 * self._service.max_message):  # its own reply may be as long
+        if len(self._unsent) + self.lines.unsent() > max(MAX_LAG, 2 * self._service.max_message):  # its own reply may be as long
             self.close("it does not read")
         else:
             self.send_bytes(self.lines.pack(lines))

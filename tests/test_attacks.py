@@ -1,0 +1,184 @@
+"""Peers who know the code: whatever they do ends with them, costs others no more than talking would, and is not believed."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+import hashlib
+import hmac
+import shutil
+import socket
+import ssl
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from hostile import CONFIRMATION, MIB, PeerTest
+from support import new_certificate
+
+FOLDER = Path()
+"""Where the certificate is, made once for the module."""
+
+
+def setUpModule() -> None:
+    """Make a folder for what the tests need."""
+    global FOLDER  # noqa: PLW0603
+    FOLDER = Path(tempfile.mkdtemp())
+    unittest.addModuleCleanup(shutil.rmtree, FOLDER)
+
+
+def certificate() -> tuple[Path, Path]:
+    """Return a certificate and its key."""
+    if not shutil.which("openssl"):
+        raise unittest.SkipTest("openssl is not installed")
+    if not (FOLDER / "own.pem").exists():
+        new_certificate(FOLDER, "own", "/CN=localhost", "DNS:localhost")
+    return FOLDER / "own.pem", FOLDER / "own.key"
+
+
+class BareTls:
+    """A TLS 1.3 client that makes its own records, so that they can hold what no library sends (RFC 8446, 5 and 7)."""
+
+    def __init__(self, connected: socket.socket, folder: Path) -> None:
+        library = ctypes.util.find_library("crypto")
+        if not library:
+            raise unittest.SkipTest("no libcrypto")
+        self._crypto = ctypes.CDLL(library)
+        for name in ("EVP_CIPHER_CTX_new", "EVP_aes_256_gcm"):
+            getattr(self._crypto, name).restype = ctypes.c_void_p
+        context = ssl.create_default_context(cafile=str(certificate()[0]))
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.keylog_filename = str(folder / f"keys-{connected.getsockname()[1]}")
+        self.socket, self._number = connected, 0
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._incoming, self._tls = incoming, context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        done = False
+        while not done:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self._tls.do_handshake()
+                done = True
+            connected.sendall(outgoing.read())
+            if not done:
+                incoming.write(connected.recv(65536))
+        if (self._tls.cipher() or ("",))[0] != "TLS_AES_256_GCM_SHA384":
+            raise unittest.SkipTest("another cipher")
+        words = (line.split() for line in Path(context.keylog_filename).read_text().splitlines())
+        (secret,) = (bytes.fromhex(line[2]) for line in words if line[0] == "CLIENT_TRAFFIC_SECRET_0")
+        self._key, self._iv = self._expand(secret, b"key", 32), self._expand(secret, b"iv", 12)
+
+    @staticmethod
+    def _expand(secret: bytes, label: bytes, length: int) -> bytes:
+        info = length.to_bytes(2, "big") + bytes([6 + len(label)]) + b"tls13 " + label + b"\0"
+        return hmac.new(secret, info + b"\1", hashlib.sha384).digest()[:length]
+
+    def send(self, kind: int, data: bytes) -> None:
+        """Send a record: 22 for a part of a handshake, 23 for text."""
+        plain, length = data + bytes([kind]), ctypes.c_int()
+        head = b"\x17\x03\x03" + (len(plain) + 16).to_bytes(2, "big")
+        nonce = bytes(a ^ b for a, b in zip(self._iv, self._number.to_bytes(12, "big")))
+        self._number += 1
+        crypto, context = self._crypto, ctypes.c_void_p(self._crypto.EVP_CIPHER_CTX_new())
+        sealed, tag = ctypes.create_string_buffer(len(plain)), ctypes.create_string_buffer(16)
+        crypto.EVP_EncryptInit_ex(context, ctypes.c_void_p(crypto.EVP_aes_256_gcm()), None, self._key, nonce)
+        crypto.EVP_EncryptUpdate(context, None, ctypes.byref(length), head, len(head))
+        crypto.EVP_EncryptUpdate(context, sealed, ctypes.byref(length), plain, len(plain))
+        crypto.EVP_EncryptFinal_ex(context, ctypes.create_string_buffer(16), ctypes.byref(length))
+        crypto.EVP_CIPHER_CTX_ctrl(context, 0x10, 16, tag)
+        crypto.EVP_CIPHER_CTX_free(context)
+        self.socket.sendall(head + sealed.raw + tag.raw)
+
+    def receive_line(self) -> bytes:
+        """Return the next line of text."""
+        text = b""
+        while not text.endswith(b"\n"):
+            try:
+                text += self._tls.read(65536)
+            except ssl.SSLWantReadError:
+                self._incoming.write(self.socket.recv(65536))
+        return text
+
+
+class UnfinishedTls(PeerTest):
+    """A client that begins a KeyUpdate: until it ends, TLS takes no text for it."""
+
+    KEY_UPDATE = b"\x18\x00\x00\x01\x00"
+
+    def test_what_is_said_meanwhile_arrives_later(self) -> None:
+        pem, key = certificate()
+        server = self.server("tcp_server.py", "--tls-cert", pem, "--tls-key", key)
+        peer = BareTls(self.connect(server.port), FOLDER)
+        peer.send(23, b"a line\n")
+        self.assertEqual(peer.receive_line(), CONFIRMATION + b"a line\n")
+        peer.send(23, b"another\n")
+        peer.send(22, self.KEY_UPDATE[:4])
+        server.wait_for("Received from [^ ]+: another$")
+        server.type("typed\n")  # whoever causes it
+        peer.socket.settimeout(0.3)
+        with contextlib.suppress(socket.timeout):  # what is written before the fragment is read may arrive
+            self.assertEqual(peer.receive_line(), CONFIRMATION + b"another\n")
+        self.assert_still_serves(server.port, pem)
+        self.assertEqual(server.errors, "")
+        self.assertNotIn("Disconnected: 127.0.0.1:%d" % peer.socket.getsockname()[1], server.output)
+
+    def test_who_never_ends_it_is_cut_off_like_any_who_does_not_read(self) -> None:
+        pem, key = certificate()
+        server = self.server("tcp_server.py", "--tls-cert", pem, "--tls-key", key, "--reply", "relay", "--quiet")
+        lurker = BareTls(self.connect(server.port), FOLDER)
+        lurker.send(22, self.KEY_UPDATE[:4])
+        context = ssl.create_default_context(cafile=str(pem))
+        with context.wrap_socket(self.connect(server.port), server_hostname="localhost") as talker:
+            cut_off = rf"Disconnected: 127\.0\.0\.1:{lurker.socket.getsockname()[1]} \(it does not read\)$"
+            for number in range(64):
+                line = b"%02d" % number + b"x" * 60_000
+                talker.sendall(line + b"\n")
+                said = b""
+                while not said.endswith(b"\n"):
+                    said += talker.recv(MIB)
+                self.assertEqual(said, CONFIRMATION + line + b"\n")
+        server.wait_for(cut_off)
+        self.assertEqual(server.errors, "")
+
+    def assert_still_serves(self, port: int, pem: Path) -> None:
+        """Check that another client is served."""
+        context = ssl.create_default_context(cafile=str(pem))
+        with context.wrap_socket(self.connect(port), server_hostname="localhost") as other:
+            other.sendall(b"are you well?\n")
+            self.assertEqual(other.recv(100), CONFIRMATION + b"are you well?\n")
+
+
+class OwnFaults(PeerTest):
+    """A fault in the server's own code, wherever it is met, is shown once, and the server goes on."""
+
+    BREAK = """
+import sys, tcp_server, service, places
+def broken(self, *arguments): raise ZeroDivisionError
+setattr({holder}, "{name}", broken)
+sys.argv = sys.argv[2:]
+sys.modules["common"].run(tcp_server.main)
+"""
+
+    def test_it_goes_on(self) -> None:
+        for holder, name in (
+            ("service.Service", "leave"),
+            ("places.Places", "tick"),
+            ("tcp_server.Connection", "begin"),
+            ("tcp_server.Listener", "accept"),
+            ("tcp_server.Connection", "send"),
+            ("tcp_server.Connection", "end"),
+        ):
+            with self.subTest(name):
+                code = self.BREAK.format(holder=holder, name=name).replace("import sys,", "import sys, serving,")
+                code = code.replace("setattr", "serving.TICK = 0.05\nsetattr")
+                server = self.server("tcp_server.py", within=(sys.executable, "-c", code))
+                with socket.create_connection(("127.0.0.1", server.port)) as peer:
+                    peer.sendall(b"hello\n")
+                server.wait_for_error(r"(?s)Traceback.*ZeroDivisionError")
+                server.type("exit\n")
+                self.assertEqual(server.wait(), 0, server.errors)
+                self.assertLessEqual(server.errors.count("Traceback"), 2, server.errors)
+
+
+if __name__ == "__main__":
+    unittest.main()
