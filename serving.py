@@ -98,6 +98,11 @@ def is_own_address(host: str) -> bool:
         return False
 
 
+def is_forged(host: str, own_host: str) -> bool:
+    """Tell whether a peer claims to have an address of IPv4, though what it sent came to one of ours over IPv6."""
+    return host.startswith("::ffff:") and not own_host.startswith("::ffff:")
+
+
 class Server:
     """What a server's protocols share, and the passes over it: read whatever is ready, decide, save, show and send."""
 

@@ -16,7 +16,7 @@ from lines import RECEIVE_SIZE, Lines
 from loop import WRITE
 from places import Places
 from service import Gate, Transport
-from serving import Server, add_arguments, find_own, listen_failure, network, prepare, serve
+from serving import Server, add_arguments, find_own, is_forged, listen_failure, network, prepare, serve
 from sockets import keep_alive, reuse_address, send_at_once
 from text import TYPE_CHECKING, plain_host, show_address
 
@@ -76,6 +76,9 @@ class Listener(Places):
         """Take one who waits: serve it, have it pass the entrance first, or turn it away. Raises OSError."""
         connected, address = self._socket.accept()
         name, host = show_address(address), plain_host(address[0])
+        if host != address[0] and is_forged(address[0], connected.getsockname()[0]):
+            connected.close()
+            return
         if not (self.proxies or self.service.gate).check(host):
             connected.close()
             return
@@ -156,7 +159,9 @@ class Connection(Entrance):
 
     def tell(self, lines: list[bytes]) -> None:
         """Send lines of others; cut the client off if it lags more than MAX_LAG bytes behind."""
-        if len(self._unsent) + self.lines.unsent() > max(MAX_LAG, 2 * self._service.max_message):  # its own reply may be as long
+        if len(self._unsent) + self.lines.unsent() > max(
+            MAX_LAG, 2 * self._service.max_message
+        ):  # its own reply may be as long
             self.close("it does not read")
         else:
             self.send_bytes(self.lines.pack(lines))

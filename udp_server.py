@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import collections
+import ipaddress
 import re
 import socket
-import sys
 
 from common import MAX_DATAGRAM, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
+from packet_info import ANCILLARY_SIZE, PacketInfo, ask_for_packet_info
 from service import Peer, Transport
-from serving import Server, add_arguments, find_own, is_own_address, listen_failure, prepare, serve
+from serving import Server, add_arguments, find_own, is_forged, is_own_address, listen_failure, prepare, serve
 from sockets import widen_buffer
 from text import TYPE_CHECKING, ending, plain_host, show_address, visible
 
@@ -29,8 +30,6 @@ DATAGRAMS_AT_ONCE = 256
 """Datagrams read in one pass, so that other sockets get their turn."""
 DATAGRAM_SIZE = 65536
 """Bytes that no datagram exceeds, over IPv6 either, so that none is cut."""
-ANCILLARY_SIZE = 64
-"""Bytes that recvmsg needs to tell which address a datagram was sent to."""
 PEER_TIME = 60.0
 """Seconds for which a peer hears what others say after its own last datagram."""
 MAX_PEERS = 10000
@@ -42,7 +41,6 @@ MAX_REPEATS = 1000
 """Equal datagrams from one peer within a second that are echoed before one is dropped, which ends a circle."""
 RELAYED_TWICE = rb"((\d+\.\d+\.\d+\.\d+|\[[\w:.%]+\]):\d+: ){2}"
 """How a line begins that two servers have relayed: with the address of one server and that of the first speaker."""
-IP_PKTINFO: int | None = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "linux" else None)  # since Python 3.10
 
 
 def open_endpoint(options: argparse.Namespace, port: int) -> socket.socket:
@@ -72,8 +70,9 @@ class Endpoint(Transport):
         self._socket = open_endpoint(options, port)
         self._address: Address = self._socket.getsockname()
         self._is_wildcard = self._address[0] in ("0.0.0.0", "::")
-        self._tells_destination = self._is_wildcard and tell_destination(self._socket)
-        self._receive = self._receive_with_destination if self._tells_destination else self._socket.recvfrom
+        self._hears_itself_only = ipaddress.ip_address(self._address[0].partition("%")[0]).is_loopback
+        self._has_packet_info = not self._hears_itself_only and ask_for_packet_info(self._socket)
+        self._receive = self._receive_with_packet_info if self._has_packet_info else self._socket.recvfrom
         self.loop.watch(self._socket.fileno(), self.read)
         server.announce("UDP", self._address)
 
@@ -109,8 +108,8 @@ class Endpoint(Transport):
             if service.received_bytes > service.pass_bytes:
                 return
 
-    def _receive_with_destination(self, size: int) -> tuple[bytes, Address]:
-        """Return a datagram, and the addresses that it came from and was sent to. Raises OSError."""
+    def _receive_with_packet_info(self, size: int) -> tuple[bytes, Address]:
+        """Return a datagram, and the address that it came from with what else is told. Raises OSError."""
         data, ancillary, _, address = self._socket.recvmsg(size, ANCILLARY_SIZE)
         return data, (address, *ancillary)
 
@@ -180,16 +179,25 @@ class Endpoint(Transport):
 
     def _meet(self, key: Address) -> UdpPeer | None:
         """Return a new peer, or None if it may not come in."""
-        address, ancillary = (key[0], key[1:]) if self._tells_destination else (key, ())
+        address, infos = (key[0], [PacketInfo(*told) for told in key[1:]]) if self._has_packet_info else (key, [])
+        if any(is_forged(address[0], info.own_host()) for info in infos):
+            self.record.repeatable(
+                "Refused", address[0], f"[UDP Server] Refused {address[0]}: an IPv4 address over IPv6"
+            )
+            return None
         if not self.service.gate.check(plain_host(address[0])):
             return None
         if len(self._peers) >= MAX_PEERS:
             del self._peers[next(iter(self._peers))]  # whoever has been known longest
-        peer = self._peers[key] = UdpPeer(self, address, key, [as_source(*item) for item in ancillary])
-        host, port = address[:2]
+        source = [info.source() for info in infos] if self._is_wildcard else []
+        peer = self._peers[key] = UdpPeer(self, address, key, source)
+        peer.is_here = self._hears_itself_only or any(info.is_from_here(address[0]) for info in infos)
+        host, port = plain_host(address[0]), address[1]
         if port < PRIVILEGED_PORTS:
             peer.suspicion = "a port that services answer from"
-        elif port == self._address[1] and (host == self._address[0] or (self._is_wildcard and peer.is_local())):
+        elif port == self._address[1] and (
+            host == self._address[0] or (self._is_wildcard and is_own_address(plain_host(host)))
+        ):
             peer.suspicion = "this server's own address"
         return peer
 
@@ -219,14 +227,15 @@ class UdpPeer(Peer):
 
     `key` is both, as far as they are known, and `source` is the latter, as sendmsg takes it. `heard_at` is when the
     last datagram came, in seconds of time.monotonic(), and `tail` its end. `suspicion` is why it gets no answer.
+    `is_here` tells whether the datagrams come from this machine, which their address alone would not prove.
     """
 
-    __slots__ = ("_endpoint", "address", "heard_at", "key", "source", "suspicion", "tail")
+    __slots__ = ("_endpoint", "address", "heard_at", "is_here", "key", "source", "suspicion", "tail")
     protocol = "UDP"
 
     def __init__(self, endpoint: Endpoint, address: Address, key: Address, source: list[Any]) -> None:
         self._endpoint, self.address, self.key, self.source = endpoint, address, key, source
-        self.heard_at, self.tail, self.suspicion = 0.0, b"", ""
+        self.heard_at, self.tail, self.suspicion, self.is_here = 0.0, b"", "", False
         self.rename(show_address(address), endpoint.record)
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
@@ -248,29 +257,7 @@ class UdpPeer(Peer):
 
     def is_local(self) -> bool:
         """Tell whether the peer is on this machine."""
-        return is_own_address(plain_host(self.address[0]))
-
-
-def tell_destination(endpoint: socket.socket) -> bool:
-    """Have recvmsg tell which own address a datagram was sent to (ip(7), ipv6(7)); tell whether the system can."""
-    if endpoint.family == socket.AF_INET6:
-        level, option = socket.IPPROTO_IPV6, getattr(socket, "IPV6_RECVPKTINFO", None)
-    else:
-        level, option = socket.IPPROTO_IP, IP_PKTINFO
-    if option is None or not hasattr(endpoint, "recvmsg"):
-        return False
-    endpoint.setsockopt(level, option, 1)
-    return True
-
-
-def as_source(level: int, kind: int, packet_info: bytes) -> tuple[int, int, bytes]:
-    """Turn what recvmsg told of a datagram's destination into the source for sendmsg, leaving the route to the kernel.
-
-    IPv4: struct in_pktinfo, interface, local address, destination. IPv6: struct in6_pktinfo, address, interface.
-    """
-    if level == socket.IPPROTO_IP:
-        return level, kind, bytes(4) + packet_info[4:8] + bytes(4)
-    return level, kind, packet_info[:16] + bytes(4)
+        return self.is_here
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Peers who know the code: whatever they do ends with them, costs others no more than talking would, and is not believed."""
+"""Peers who know the code: what they do ends with them, costs others no more than talk, and is not believed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ctypes
 import ctypes.util
 import hashlib
 import hmac
+import re
 import shutil
 import socket
 import ssl
@@ -15,8 +16,11 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from hostile import CONFIRMATION, MIB, PeerTest
+from hostile import CONFIRMATION, MIB, PeerTest, as_root, on_linux
 from support import new_certificate
+
+from packet_info import PacketInfo
+from serving import is_forged
 
 FOLDER = Path()
 """Where the certificate is, made once for the module."""
@@ -120,7 +124,7 @@ class UnfinishedTls(PeerTest):
             self.assertEqual(peer.receive_line(), CONFIRMATION + b"another\n")
         self.assert_still_serves(server.port, pem)
         self.assertEqual(server.errors, "")
-        self.assertNotIn("Disconnected: 127.0.0.1:%d" % peer.socket.getsockname()[1], server.output)
+        self.assertNotIn(f"Disconnected: 127.0.0.1:{peer.socket.getsockname()[1]}", server.output)
 
     def test_who_never_ends_it_is_cut_off_like_any_who_does_not_read(self) -> None:
         pem, key = certificate()
@@ -178,6 +182,74 @@ sys.modules["common"].run(tcp_server.main)
                 server.type("exit\n")
                 self.assertEqual(server.wait(), 0, server.errors)
                 self.assertLessEqual(server.errors.count("Traceback"), 2, server.errors)
+
+
+class WhoIsLocal(PeerTest):
+    """Over UDP an address alone proves nothing: local is what came over the loopback interface."""
+
+    SPOOF = """
+import socket, struct, sys
+source, port = sys.argv[1], int(sys.argv[2])
+addresses = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, "fd09::1")
+udp = struct.pack("!HHHH", 4000, port, 12, 0) + b"exit"
+total = sum(struct.unpack("!24H", addresses + struct.pack("!HH", 12, 17) + udp))
+while total >> 16: total = (total & 0xFFFF) + (total >> 16)
+udp = udp[:6] + struct.pack("!H", ~total & 0xFFFF) + udp[8:]
+raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+raw.sendto(struct.pack("!IHBB", 6 << 28, len(udp), 17, 64) + addresses + udp, ("fd09::1", 0))
+"""
+
+    @on_linux
+    @as_root
+    def test_a_source_that_is_forged(self) -> None:
+        """The server's own address, and an IPv4 one in an IPv6 packet (which newer kernels drop themselves)."""
+        here, there = self.two_machines()
+        for host in ("::", "fd09::1"):
+            server = self.server("udp_server.py", "--host", host, within=here)
+            for source in ("::ffff:127.0.0.1", "fd09::1", "fd09::2"):
+                spoofing = self.start(*there, sys.executable, "-c", self.SPOOF, source, server.port)
+                self.assertEqual(spoofing.wait(), 0, spoofing.errors)
+                if "ffff" not in source:
+                    name = re.escape(f"[{source}]:4000")
+                    server.wait_for(rf"Sent to {name}: Error: 'exit' is not obeyed from {name}$")
+            self.assertIsNone(server.popen.poll(), server.output)
+            self.assertNotRegex(server.output, r"(to|from) \S*127\.0\.0\.1")
+            server.close()
+
+    @on_linux
+    @as_root
+    def test_the_own_machine(self) -> None:
+        here, _ = self.two_machines()
+        for host, target in (("0.0.0.0", "10.9.8.1"), ("10.9.8.1", "10.9.8.1"), ("::", "127.0.0.1"), ("::", "::1")):
+            with self.subTest(host, target=target):
+                server = self.server("udp_server.py", "--host", host, within=here)
+                client = self.start(*here, sys.executable, "udp_client.py", target, server.port, "-m", "exit")
+                self.assertEqual(client.wait(), 0, client.errors)
+                self.assertEqual(server.wait(), 0)
+
+    def test_what_a_packet_tells(self) -> None:
+        (loopback,) = (index for index, name in socket.if_nameindex() if name in ("lo", "lo0"))
+        for index, is_local in ((loopback, True), (loopback + 4711, False)):
+            number = index.to_bytes(4, sys.byteorder)
+            local, destination = bytes([192, 0, 2, 1]), bytes([192, 0, 2, 255])
+            address = "203.0.113.1"
+            info = PacketInfo(socket.IPPROTO_IP, 8, number + local + destination)
+            self.assertEqual((info.is_from_here(address), info.own_host()), (is_local, "192.0.2.255"))
+            self.assertEqual(info.source(), (socket.IPPROTO_IP, 8, bytes(4) + local + bytes(4)))
+            for address in ("2001:db8::1", "::ffff:192.0.2.1"):
+                packed = socket.inet_pton(socket.AF_INET6, address)
+                info = PacketInfo(socket.IPPROTO_IPV6, 50, packed + number)
+                self.assertEqual((info.is_from_here(address), info.own_host()), (is_local, address))
+                self.assertEqual(info.source(), (socket.IPPROTO_IPV6, 50, packed + bytes(4)))
+
+    def test_an_address_of_the_other_family(self) -> None:
+        for host, own_host, expected in (
+            ("::ffff:127.0.0.1", "2001:db8::1", True),
+            ("::ffff:127.0.0.1", "::ffff:192.0.2.1", False),
+            ("2001:db8::2", "2001:db8::1", False),
+            ("192.0.2.2", "192.0.2.1", False),
+        ):
+            self.assertEqual(is_forged(host, own_host), expected, host)
 
 
 if __name__ == "__main__":
