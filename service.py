@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
     Received = tuple["Peer", list[bytes], bytes]
-    """Who said what; or, without messages, whom to send what reply in place of the usual."""
+    """Who said what, and a reply to each of that in place of the usual, if it is not a message."""
 
 PASS_BYTES, SAVED_PASS_BYTES = 1 << 15, 1 << 17
 """Bytes that a pass reads before it answers; with an archive, more of them share the wait for the disk.
@@ -42,6 +42,8 @@ the system and asked for anew each time, which costs more than all the rest.
 """
 MESSAGE_COST = 64
 """Bytes that each message counts for in that, besides its own."""
+MOST_EVENTS, MOST_TROUBLE = 500, 100
+"""Comings and goings, and errors, that are shown of one address between two counts."""
 
 
 class Peer:
@@ -172,7 +174,7 @@ class Service:
         for peer, messages, reply in received:
             try:
                 if reply:
-                    self._reply(peer, reply)
+                    self._reply(peer, messages, reply)
                     continue
                 if shows:
                     self.record.messages(peer.heading, messages, is_harmless)
@@ -185,7 +187,7 @@ class Service:
             except Exception as error:
                 self.blame(peer, error)
         if self.reply == "relay" and saved:
-            self._relay([(peer, messages) for peer, messages, _ in received if messages])
+            self._relay([(peer, messages) for peer, messages, reply in received if not reply])
         for peer in self._leaving:
             self.attend(peer, peer.end)
         self._leaving.clear()
@@ -215,9 +217,12 @@ class Service:
             self.record.fault(error)
             peer.close("a fault in this server")
 
-    def show(self, peer: Peer, event: str, rest: str = "", *, trouble: bool = False) -> None:
-        """Show what happened to a peer, and what there is to say of it."""
-        self.record.line(f"[{peer.protocol} Server] {event} ", peer.name, rest, trouble=trouble)
+    def show(self, peer: Peer, event: str, rest: bytes | str = "", *, trouble: bool = False) -> None:
+        """Show what happened to a peer, and what there is to say of it; from an address that is busy, count it."""
+        host = peer.name.partition(" ")[0].rpartition(":")[0]
+        kind = event.rstrip(":").partition(" ")[0]
+        event, most = f"[{peer.protocol} Server] {event} ", MOST_TROUBLE if trouble else MOST_EVENTS
+        self.record.repeatable(kind, host, event, peer.name, rest, most=most, trouble=trouble)
 
     def _sort_out(self, received: list[Received]) -> list[Received]:
         """Return what was received, with words and messages over the limit told from the others."""
@@ -232,43 +237,50 @@ class Service:
         return found
 
     def _sort_out_one_by_one(self, peer: Peer, messages: list[bytes], found: list[Received]) -> None:
+        exit_reply = b""
         for message in messages:
             text = without_ending(message)
             word = text.strip() if len(text) < self.longest_line else b""  # a longer line goes on, and is no word
+            reply = b""
             if word == TERMINATE:
                 self._leaving[peer] = peer.ends_for_good
                 return
             if word == EXIT:
-                is_obeyed = self._exit_from == "anyone" or (self._exit_from == "local" and peer.is_local())
-                reply = SHUTTING_DOWN if is_obeyed else NOT_OBEYED % peer.name.encode()
-                found.append((peer, [], reply + ending(message)))
-            elif len(text) <= self.max_message:
-                found.append((peer, [message], b""))
+                exit_reply = reply = exit_reply or self._reply_to_exit(peer)
+            elif len(text) > self.max_message:
+                reply = TOO_LONG % self.max_message
+            if found and found[-1][0] is peer and found[-1][2] == reply:
+                found[-1][1].append(message)
             else:
-                found.append((peer, [], TOO_LONG % self.max_message + ending(message)))
-                if peer.ends_for_good:
-                    self._leaving[peer] = True
-                    return
+                found.append((peer, [message], reply))
+            if word != EXIT and reply and peer.ends_for_good:
+                self._leaving[peer] = True
+                return
+
+    def _reply_to_exit(self, peer: Peer) -> bytes:
+        is_obeyed = self._exit_from == "anyone" or (self._exit_from == "local" and peer.is_local())
+        return SHUTTING_DOWN if is_obeyed else NOT_OBEYED % peer.name.encode()
 
     def _save(self, received: list[Received]) -> bool:
         typed, self._typed = self._typed, []
         if self._archive is None:
             return True
         rows = list(typed)
-        for peer, messages, _ in received:
+        for peer, messages, reply in received:
             start = (peer.protocol.lower(), "received", peer.name)
-            rows += [(*start, without_ending(message)) for message in messages]
+            rows += [(*start, without_ending(message)) for message in messages if not reply]
         is_saved = not rows or self._archive.save(rows)
         for *_, line in () if is_saved else typed:
             self.record.line(f"[Server] Sent, but could not be saved: {visible(line)}", trouble=True)
         return is_saved
 
-    def _reply(self, peer: Peer, reply: bytes) -> None:
-        if reply.startswith(SHUTTING_DOWN):
+    def _reply(self, peer: Peer, messages: list[bytes], reply: bytes) -> None:
+        if reply == SHUTTING_DOWN:
             self.ask_to_stop(f"[{peer.protocol} Server] Shutdown command received from {peer.name}.", peer)
         else:
-            self.show(peer, "Sent to", f": {visible(reply)}", trouble=True)
-        peer.send([reply])
+            for _ in messages:
+                self.show(peer, "Sent to", b": " + reply, trouble=True)
+        peer.send([reply + ending(message) for message in messages])
 
     def _relay(self, said: list[tuple[Peer, list[bytes]]]) -> None:
         blocks = [

@@ -87,7 +87,7 @@ class Listener(Places):
         send_at_once(connected)
         connection = Connection(self, connected, name, host, self._new_lines())
         if self.is_full():
-            self.record.line("[TCP Server] Turned away ", name, f": {self.max_clients} are connected", trouble=True)
+            self.service.show(connection, "Turned away", f": {self.max_clients} are connected", trouble=True)
             reply = b"" if self._context else FULL % self.max_clients + b"\n"
             self.service.attend(connection, connection.turn_away, reply)
         elif self.proxies or self._context:

@@ -15,10 +15,10 @@ import socket
 
 from common import MAX_DATAGRAM, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
 from packet_info import ANCILLARY_SIZE, PacketInfo, ask_for_packet_info
-from service import Peer, Transport
+from service import MESSAGE_COST, Peer, Transport
 from serving import Server, add_arguments, find_own, is_forged, is_own_address, listen_failure, prepare, serve
 from sockets import widen_buffer
-from text import TYPE_CHECKING, ending, plain_host, show_address, visible
+from text import TYPE_CHECKING, ending, plain_host, show_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -70,8 +70,8 @@ class Endpoint(Transport):
         self._socket = open_endpoint(options, port)
         self._address: Address = self._socket.getsockname()
         self._is_wildcard = self._address[0] in ("0.0.0.0", "::")
-        self._hears_itself_only = ipaddress.ip_address(self._address[0].partition("%")[0]).is_loopback
-        self._has_packet_info = not self._hears_itself_only and ask_for_packet_info(self._socket)
+        self.hears_itself_only = ipaddress.ip_address(self._address[0].partition("%")[0]).is_loopback
+        self._has_packet_info = not self.hears_itself_only and ask_for_packet_info(self._socket)
         self._receive = self._receive_with_packet_info if self._has_packet_info else self._socket.recvfrom
         self.loop.watch(self._socket.fileno(), self.read)
         server.announce("UDP", self._address)
@@ -88,6 +88,8 @@ class Endpoint(Transport):
         """Receive what is there, as much as a pass may bring, and deliver it, but for what may go in a circle."""
         receive, peers, service, now = self._receive, self._peers, self.service, self.loop.now
         for _ in range(DATAGRAMS_AT_ONCE):
+            if service.received_bytes > service.pass_bytes:
+                return
             try:
                 data, key = receive(DATAGRAM_SIZE)
             except BlockingIOError:
@@ -96,6 +98,7 @@ class Endpoint(Transport):
                 continue
             peer = peers.get(key) or self._meet(key)
             if peer is None:
+                service.received_bytes += len(data) + MESSAGE_COST
                 continue
             peer.heard_at = now
             peer.tail = data[-2:]
@@ -105,8 +108,6 @@ class Endpoint(Transport):
                     self._ignore(peer, why, data)
                     continue
             deliver(peer, [data])
-            if service.received_bytes > service.pass_bytes:
-                return
 
     def _receive_with_packet_info(self, size: int) -> tuple[bytes, Address]:
         """Return a datagram, and the address that it came from with what else is told. Raises OSError."""
@@ -191,7 +192,7 @@ class Endpoint(Transport):
             del self._peers[next(iter(self._peers))]  # whoever has been known longest
         source = [info.source() for info in infos] if self._is_wildcard else []
         peer = self._peers[key] = UdpPeer(self, address, key, source)
-        peer.is_here = self._hears_itself_only or any(info.is_from_here(address[0]) for info in infos)
+        peer.infos = infos
         host, port = plain_host(address[0]), address[1]
         if port < PRIVILEGED_PORTS:
             peer.suspicion = "a port that services answer from"
@@ -218,8 +219,8 @@ class Endpoint(Transport):
     def _ignore(self, peer: UdpPeer, why: str, data: bytes) -> None:
         """Show what is not answered, and tell its sender nothing more."""
         self._peers.pop(peer.key, None)
-        event = f"[UDP Server] Ignored from {peer.name}, {why}: {visible(data)}"
-        self.record.repeatable("Ignored", peer.name, event)
+        self.service.received_bytes += len(data) + MESSAGE_COST
+        self.record.repeatable("Ignored", peer.name, "[UDP Server] Ignored from ", f"{peer.name}, {why}: ", data)
 
 
 class UdpPeer(Peer):
@@ -227,15 +228,16 @@ class UdpPeer(Peer):
 
     `key` is both, as far as they are known, and `source` is the latter, as sendmsg takes it. `heard_at` is when the
     last datagram came, in seconds of time.monotonic(), and `tail` its end. `suspicion` is why it gets no answer.
-    `is_here` tells whether the datagrams come from this machine, which their address alone would not prove.
+    `infos` is what the system told of the first datagram.
     """
 
-    __slots__ = ("_endpoint", "address", "heard_at", "is_here", "key", "source", "suspicion", "tail")
+    __slots__ = ("_endpoint", "address", "heard_at", "infos", "key", "source", "suspicion", "tail")
     protocol = "UDP"
 
     def __init__(self, endpoint: Endpoint, address: Address, key: Address, source: list[Any]) -> None:
         self._endpoint, self.address, self.key, self.source = endpoint, address, key, source
-        self.heard_at, self.tail, self.suspicion, self.is_here = 0.0, b"", "", False
+        self.heard_at, self.tail, self.suspicion = 0.0, b"", ""
+        self.infos: list[PacketInfo] = []
         self.rename(show_address(address), endpoint.record)
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
@@ -257,7 +259,7 @@ class UdpPeer(Peer):
 
     def is_local(self) -> bool:
         """Tell whether the peer is on this machine."""
-        return self.is_here
+        return self._endpoint.hears_itself_only or any(info.is_from_here(self.address[0]) for info in self.infos)
 
 
 def main() -> int:

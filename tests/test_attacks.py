@@ -16,11 +16,12 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from hostile import CONFIRMATION, MIB, PeerTest, as_root, on_linux
-from support import new_certificate
+from hostile import CONFIRMATION, MIB, PeerTest, as_root, cpu_seconds, on_linux
+from support import Server, new_certificate, receive_lines
 
 from packet_info import PacketInfo
 from serving import is_forged
+from text import SHOWN, visible
 
 FOLDER = Path()
 """Where the certificate is, made once for the module."""
@@ -250,6 +251,77 @@ raw.sendto(struct.pack("!IHBB", 6 << 28, len(udp), 17, 64) + addresses + udp, ("
             ("192.0.2.2", "192.0.2.1", False),
         ):
             self.assertEqual(is_forged(host, own_host), expected, host)
+
+
+class Repeated(PeerTest):
+    """What a peer repeats is shown a few times and then counted: the record does not grow without limit."""
+
+    TIMES = 1000
+
+    def assert_counted(self, server: Server, line: str, count: str, most: int) -> None:
+        """Check how many the record shows of what happened TIMES times, and that it counts the rest when it ends."""
+        server.type("exit\n")
+        self.assertEqual(server.wait(), 0)
+        shown = len(re.findall(rf"^\[\w+ Server\] {line}", server.output, re.MULTILINE))
+        counted = sum(map(int, re.findall(rf"^\[Server\] {count} (\d+) more times$", server.output, re.MULTILINE)))
+        self.assertEqual((shown, counted), (most, self.TIMES - most))
+
+    def test_connections(self) -> None:
+        server = self.server("tcp_server.py", "--quiet")
+        for _ in range(self.TIMES):
+            with socket.create_connection(("127.0.0.1", server.port)) as visitor:
+                visitor.sendall(b"terminate\n")
+                self.assertEqual(visitor.recv(1), b"")
+        self.assert_counted(server, "Connected by", "Connected", 500)
+        self.assertIn("[Server] Disconnected 500 more times\n", server.output)
+
+    def test_an_exit_that_is_not_obeyed(self) -> None:
+        """All are answered, whether shown or not, each with the ending of its own."""
+        for script, connect in (("tcp_server.py", self.connect), ("udp_server.py", self.datagrams)):
+            with self.subTest(script):
+                server = self.server(script, "--quiet", "--exit-from", "nobody")
+                peer = connect(server.port)
+                refusal = f"Error: 'exit' is not obeyed from 127.0.0.1:{peer.getsockname()[1]}\r\n".encode()
+                for _ in range(self.TIMES // 10):
+                    for _ in range(10):
+                        peer.sendall(b"exit\r\n")
+                    said = b""
+                    while len(said) < 10 * len(refusal):
+                        said += peer.recv(MIB)
+                    self.assertEqual(said, 10 * refusal)
+                self.assert_counted(server, "Sent to", "Sent", 100)
+
+    def test_peers_that_say_goodbye(self) -> None:
+        server = self.server("udp_server.py", "--quiet")
+        peer = self.datagrams(server.port)
+        for _ in range(self.TIMES):
+            peer.send(b"hello")
+            self.assertEqual(peer.recv(100), CONFIRMATION + b"hello")
+            peer.send(b"terminate")
+        self.assert_counted(server, "Forgot", "Forgot", 500)
+
+    def test_what_is_only_counted_is_not_looked_at(self) -> None:
+        """Ignored datagrams of many odd characters cost what others cost."""
+        server = self.server("tcp_server.py", "--udp-port", 0, "--quiet")
+        client, peer = self.connect(server.port), self.datagrams(server.udp_port)
+        odd = CONFIRMATION + "".join(map(chr, range(0xE000, 0xF8FF))).encode() * 3
+        took = []
+        for is_odd in (False, True):
+            before = cpu_seconds(server)
+            for _ in range(500):
+                peer.send(odd[:50_000] if is_odd else CONFIRMATION + b"x" * 50_000)
+                client.sendall(b"hello\n")
+                receive_lines(client, 1)
+            took.append(cpu_seconds(server) - before)
+        self.assertLess(took[1], 3 * took[0] + 0.1, took)
+
+    def test_the_shown_size_of_odd_text_is_found_fast(self) -> None:
+        """However many different characters there are, also over many messages."""
+        texts = ["".join(map(chr, range(start, start + 400))) for start in range(0xE000, 0xF8FF - 400, 400)]
+        texts.append("".join(map(chr, range(0xE000, 0xF8FF))))
+        for text in texts:
+            self.assertEqual(visible(text).replace("\\u", "").upper(), "".join(f"{ord(char):04X}" for char in text))
+        self.assertLessEqual(len(SHOWN), SHOWN.LIMIT)
 
 
 if __name__ == "__main__":

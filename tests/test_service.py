@@ -83,9 +83,11 @@ class FakeRecord:
         """Return the start of a line."""
         return f"{event}{name}".encode()
 
-    def repeatable(self, _kind: str, _subject: str, event: str) -> None:
+    def repeatable(
+        self, _kind: str, _subject: str, event: str, name: str = "", rest: bytes | str = "", **_: object
+    ) -> None:
         """Note an event that a peer can repeat."""
-        self.lines.append(event)
+        self.lines.append(event + name + visible(rest))
 
     def messages(self, start: bytes, messages: list[bytes], is_harmless: bool) -> None:
         """Note messages."""
