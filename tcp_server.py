@@ -17,7 +17,7 @@ from loop import WRITE
 from places import Places
 from service import Gate, Transport
 from serving import Server, add_arguments, find_own, is_forged, listen_failure, network, prepare, serve
-from sockets import keep_alive, reuse_address, send_at_once
+from sockets import keep_alive, limit_patience, reuse_address, send_at_once
 from text import TYPE_CHECKING, plain_host, show_address
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Listener(Places):
             return
         connected.setblocking(False)
         keep_alive(connected)
+        limit_patience(connected)
         send_at_once(connected)
         connection = Connection(self, connected, name, host, self._new_lines())
         if self.is_full():
@@ -165,6 +166,8 @@ class Connection(Entrance):
             self.close("it does not read")
         else:
             self.send_bytes(self.lines.pack(lines))
+            if not self._unsent:
+                self.heard_at = self.loop.now
 
     def flush(self) -> None:
         """Send what did not fit; then go on reading."""

@@ -8,10 +8,10 @@ are no connections: a peer is an address that was heard from, and what is lost o
 from __future__ import annotations
 
 import argparse
-import collections
 import ipaddress
 import re
 import socket
+from operator import attrgetter
 
 from common import MAX_DATAGRAM, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
 from packet_info import ANCILLARY_SIZE, PacketInfo, ask_for_packet_info
@@ -32,13 +32,14 @@ DATAGRAM_SIZE = 65536
 """Bytes that no datagram exceeds, over IPv6 either, so that none is cut."""
 PEER_TIME = 60.0
 """Seconds for which a peer hears what others say after its own last datagram."""
-MAX_PEERS = 10000
+MAX_PEERS, MAX_FORGOTTEN = 10000, 1000
+"""Peers that are known, and how many of them, those who were silent longest, make room when there are more."""
 MAX_TOLD = 10000
 """Datagrams that what others say in one pass may become; what is more is dropped, as UDP may."""
 PRIVILEGED_PORTS = 1024
 """Services such as echo (port 7) answer from ports below, and could be made to answer for ever (CVE-2024-2169)."""
 MAX_REPEATS = 1000
-"""Equal datagrams from one peer within a second that are echoed before one is dropped, which ends a circle."""
+"""Datagrams of one peer that repeat others of the same second and are echoed before one is dropped: so circles end."""
 RELAYED_TWICE = rb"((\d+\.\d+\.\d+\.\d+|\[[\w:.%]+\]):\d+: ){2}"
 """How a line begins that two servers have relayed: with the address of one server and that of the first speaker."""
 
@@ -64,7 +65,7 @@ class Endpoint(Transport):
     def __init__(self, server: Server, options: argparse.Namespace, port: int) -> None:
         self.service, self.loop, self.record = server.service, server.loop, server.record
         self._peers: dict[Address, UdpPeer] = {}
-        self._repeats: collections.Counter[int] = collections.Counter()
+        self._echoed: set[int] = set()
         self._may_circle = self.service.reply in ("echo", "relay")
         self._unsent = 0
         self._socket = open_endpoint(options, port)
@@ -171,9 +172,11 @@ class Endpoint(Transport):
 
     def tick(self, now: float) -> None:
         """Forget who was not heard from lately, count repeated datagrams anew, and show how many were dropped."""
-        for peer in [peer for peer in self._peers.values() if peer.heard_at < now - PEER_TIME]:
-            del self._peers[peer.key]
-        self._repeats.clear()
+        for peer in list(self._peers.values()):
+            peer.repeats = 0
+            if peer.heard_at < now - PEER_TIME:
+                del self._peers[peer.key]
+        self._echoed.clear()
         if self._unsent:
             self.record.line(f"[UDP Server] {self._unsent} datagrams were not sent: there was no room for them")
             self._unsent = 0
@@ -189,7 +192,8 @@ class Endpoint(Transport):
         if not self.service.gate.check(plain_host(address[0])):
             return None
         if len(self._peers) >= MAX_PEERS:
-            del self._peers[next(iter(self._peers))]  # whoever has been known longest
+            for silent in sorted(self._peers.values(), key=attrgetter("heard_at"))[:MAX_FORGOTTEN]:
+                del self._peers[silent.key]
         source = [info.source() for info in infos] if self._is_wildcard else []
         peer = self._peers[key] = UdpPeer(self, address, key, source)
         peer.infos = infos
@@ -210,10 +214,11 @@ class Endpoint(Transport):
             return "two servers have relayed it"
         if self.service.reply == "echo":
             which = hash((peer.key, data))  # short, where a datagram may be long
-            self._repeats[which] += 1
-            if self._repeats[which] > MAX_REPEATS:
-                del self._repeats[which]
-                return f"the same more than {MAX_REPEATS} times within a second"
+            peer.repeats += which in self._echoed
+            self._echoed.add(which)
+            if peer.repeats > MAX_REPEATS:
+                peer.repeats = 0
+                return f"it has repeated itself more than {MAX_REPEATS} times within a second"
         return peer.suspicion
 
     def _ignore(self, peer: UdpPeer, why: str, data: bytes) -> None:
@@ -228,15 +233,15 @@ class UdpPeer(Peer):
 
     `key` is both, as far as they are known, and `source` is the latter, as sendmsg takes it. `heard_at` is when the
     last datagram came, in seconds of time.monotonic(), and `tail` its end. `suspicion` is why it gets no answer.
-    `infos` is what the system told of the first datagram.
+    `infos` is what the system told of the first datagram. `repeats` counts datagrams of this second that came before.
     """
 
-    __slots__ = ("_endpoint", "address", "heard_at", "infos", "key", "source", "suspicion", "tail")
+    __slots__ = ("_endpoint", "address", "heard_at", "infos", "key", "repeats", "source", "suspicion", "tail")
     protocol = "UDP"
 
     def __init__(self, endpoint: Endpoint, address: Address, key: Address, source: list[Any]) -> None:
         self._endpoint, self.address, self.key, self.source = endpoint, address, key, source
-        self.heard_at, self.tail, self.suspicion = 0.0, b"", ""
+        self.heard_at, self.tail, self.suspicion, self.repeats = 0.0, b"", "", 0
         self.infos: list[PacketInfo] = []
         self.rename(show_address(address), endpoint.record)
 

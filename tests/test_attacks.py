@@ -13,14 +13,16 @@ import socket
 import ssl
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
-from hostile import CONFIRMATION, MIB, PeerTest, as_root, cpu_seconds, on_linux
-from support import Server, new_certificate, receive_lines
+from hostile import CONFIRMATION, MIB, PeerTest, as_root, cpu_seconds, fill, on_linux
+from support import Server, new_certificate, receive_lines, with_constants
 
 from packet_info import PacketInfo
 from serving import is_forged
+from sockets import limit_patience
 from text import SHOWN, visible
 
 FOLDER = Path()
@@ -41,6 +43,16 @@ def certificate() -> tuple[Path, Path]:
     if not (FOLDER / "own.pem").exists():
         new_certificate(FOLDER, "own", "/CN=localhost", "DNS:localhost")
     return FOLDER / "own.pem", FOLDER / "own.key"
+
+
+def with_constants_of_udp(**constants: float) -> tuple[str, ...]:
+    """Return the command within which udp_server.py has other values of its constants."""
+    values = "; ".join(f"udp_server.{name} = {value}" for name, value in constants.items())
+    return (
+        sys.executable,
+        "-c",
+        f"import sys, common, udp_server; {values}; sys.argv = sys.argv[2:]; common.run(udp_server.main)",
+    )
 
 
 class BareTls:
@@ -322,6 +334,71 @@ class Repeated(PeerTest):
         for text in texts:
             self.assertEqual(visible(text).replace("\\u", "").upper(), "".join(f"{ord(char):04X}" for char in text))
         self.assertLessEqual(len(SHOWN), SHOWN.LIMIT)
+
+
+class LongCircles(PeerTest):
+    """Two echo servers between which many different datagrams go."""
+
+    def test_they_end(self) -> None:
+        """Every lap drops some, however many different ones there are; who never repeats itself loses none."""
+        server = self.server(
+            "udp_server.py", "--reply", "echo", "--quiet", within=with_constants_of_udp(MAX_REPEATS=50)
+        )
+        other = self.datagrams(server.port)
+        for number in range(400):
+            other.send(b"honest %d" % number)
+            self.assertEqual(other.recv(100), b"honest %d" % number)
+        for number in range(100):
+            other.send(b"circle %d" % number)
+        other.settimeout(0.5)
+        handed_on = 0
+        with contextlib.suppress(socket.timeout):
+            while handed_on < 20_000:
+                other.send(other.recv(100))
+                handed_on += 1
+        self.assertLess(handed_on, 20_000, "they go on for ever")
+
+
+class Silence(PeerTest):
+    """Who is idle, who is gone, and who is forgotten."""
+
+    def test_who_is_told_something_is_not_idle(self) -> None:
+        within = with_constants(TICK=0.05)
+        server = self.server("tcp_server.py", "--reply", "relay", "--idle-timeout", 0.4, within=within)
+        listener, talker = self.connect(server.port), self.connect(server.port)
+        server.wait_for("(?s)(Connected by.*){2}")
+        for number in range(8):
+            talker.sendall(b"%d\n" % number)
+            self.assertTrue(receive_lines(listener, 1)[0].endswith(b": %d" % number))
+            time.sleep(0.1)  # what is tested is a slow talk
+        self.assertEqual(listener.recv(1), b"", "now it is idle")
+
+    @on_linux
+    def test_a_machine_that_is_gone_while_it_is_owed_something(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            limit_patience(listener)
+            self.assertEqual(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT), 120_000)
+        server = self.server("tcp_server.py", "--reply", "echo", "--quiet", within=with_constants(USER_TIMEOUT=300))
+        lazy = self.lazy_connection(server.port)
+        fill(lazy, b"x" * 999 + b"\n", 64 * MIB)
+        server.wait_for(r"Disconnected: \S+ \(Connection timed out\)$")
+
+    @on_linux
+    def test_strangers_push_out_who_was_silent_longest(self) -> None:
+        constants = with_constants_of_udp(MAX_PEERS=50, MAX_FORGOTTEN=5)
+        room = self.server("udp_server.py", "--reply", "relay", "--quiet", within=constants)
+        member = self.datagrams(room.port)
+        for number in range(300):
+            if number % 20 == 0:
+                member.send(b"still here")
+                while member.recv(100) != CONFIRMATION + b"still here":
+                    pass
+            with self.datagrams(room.port) as stranger:
+                stranger.send(b"x")
+                stranger.recv(100)
+        room.type("who is there?\n")
+        while member.recv(100) != b"who is there?":
+            pass
 
 
 if __name__ == "__main__":

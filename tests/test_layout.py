@@ -35,7 +35,7 @@ KNOWS_PROTOCOLS = {
     "common": {"TCP", "UDP", "udp_port", "--udp-port"},  # says why TLS and --udp-port do not go together
     "proxy_header": {"TCP", "TCP4", "TCP6", "V2_TCP4", "V2_TCP6"},  # reads them in what a proxy sends
     "serving": {"SOCK_DGRAM"},  # asks the system for a route
-    "sockets": {"IPPROTO_TCP", "TCP_NODELAY", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"},
+    "sockets": {"IPPROTO_TCP", "TCP_NODELAY", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT"},
 }
 """The words with which a room may name a protocol; any other room has none."""
 OF_OPTIONS = {"tls", "ssl", "archive", "sqlite3", "proxy_header", "random"}
