@@ -20,6 +20,8 @@ class Entrance(Guest):
     """The first phases of a connection, read_header and handshake; `begin(data)` follows, with what came after them."""
 
     __slots__ = ("_header",)
+    HANDSHAKE_COST = 16384
+    """Bytes that a step of a TLS handshake counts for in a pass: it takes a millisecond."""
     WITHIN = 10.0
     """Seconds within which a PROXY header has to arrive and a TLS handshake has to be done."""
     if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Entrance(Guest):
         self._header = b""
         self.deadline = self.loop.now + self.WITHIN
         self.move(self.places.entering, self.read_header if self.places.proxies else self.handshake)
+        self.loop.pourers.add(self.socket.fileno())
 
     def read_header(self) -> None:
         """Take the PROXY header, which says whom the proxy speaks for."""
@@ -60,6 +63,8 @@ class Entrance(Guest):
     def handshake(self) -> None:
         """Take the next part of the TLS handshake."""
         data = self.receive(RECEIVE_SIZE)
+        self.loop.pourers.add(self.socket.fileno())
+        self.places.service.received_bytes += self.HANDSHAKE_COST
         if data:
             self._greet(data)
         else:

@@ -23,7 +23,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-ACCEPT_AT_ONCE = 200
+ACCEPT_AT_ONCE = 50
 """Connections accepted in one pass, so that a crowd at the door does not hold up those inside."""
 MAX_LEAVING = 100
 """Connections that may be on their way out, besides those that are served."""
@@ -105,6 +105,7 @@ class Places(Transport):
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self.pause()
                     return
+        self.loop.pourers.add(self._listening.fileno())
 
     def pause(self) -> None:
         """Take nobody in until a connection closes, or the next tick."""

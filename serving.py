@@ -164,6 +164,7 @@ class Server:
             if service.received_bytes > service.pass_bytes:
                 self._attend(service.finish_pass)
                 record.flush()
+                self.loop.is_spent = True
         self._attend(service.finish_pass)
         if now >= self._next_tick:
             self._next_tick = now + TICK

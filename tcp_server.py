@@ -221,6 +221,7 @@ class Connection(Entrance):
         self.heard_at = self.loop.now
         lines, service = self.lines.take(data), self._service
         if len(data) >= FEW:
+            self.loop.pourers.add(self.socket.fileno())
             self._read_size = FEW if len(lines) * SHORT_LINE > len(data) else RECEIVE_SIZE
         if len(self.lines.unfinished) > service.longest_line:
             lines += self.lines.cut()

@@ -90,7 +90,7 @@ class Endpoint(Transport):
         receive, peers, service, now = self._receive, self._peers, self.service, self.loop.now
         for _ in range(DATAGRAMS_AT_ONCE):
             if service.received_bytes > service.pass_bytes:
-                return
+                break
             try:
                 data, key = receive(DATAGRAM_SIZE)
             except BlockingIOError:
@@ -109,6 +109,7 @@ class Endpoint(Transport):
                     self._ignore(peer, why, data)
                     continue
             deliver(peer, [data])
+        self.loop.pourers.add(self._socket.fileno())
 
     def _receive_with_packet_info(self, size: int) -> tuple[bytes, Address]:
         """Return a datagram, and the address that it came from with what else is told. Raises OSError."""
