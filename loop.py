@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
+PAUSE = 0.001
+"""Seconds for which a loop rests when only those are ready who have no turn now."""
 READ, WRITE = 1, 4
 """What to wait for: EPOLLIN and EPOLLOUT. An error or a hang-up (EPOLLERR, EPOLLHUP) counts as both."""
 
@@ -102,6 +104,8 @@ class Loop:
             function = functions.get(descriptor)
             if function:
                 yield function
+        if turns and len(turns) == len(found) and not serve_pourers:
+            time.sleep(min(wait, PAUSE))
         while turns and serve_pourers:
             descriptor = next(iter(turns))
             del turns[descriptor]

@@ -6,7 +6,7 @@ import contextlib
 import errno
 
 from loop import READ
-from service import Peer, Transport
+from peer import Peer, Transport
 from serving import is_own_address
 from text import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ except ImportError:  # Windows
 
 ACCEPT_AT_ONCE = 50
 """Connections accepted in one pass, so that a crowd at the door does not hold up those inside."""
+MAX_UNSENT = 256 << 20
+"""Bytes that all connections together may leave unread; then those go that leave most."""
 MAX_LEAVING = 100
 """Connections that may be on their way out, besides those that are served."""
 SPARE_FILES = 32
@@ -57,9 +59,21 @@ class Guest(Peer):
         """Return since when nothing was to be heard, in seconds."""
         return self.heard_at
 
+    def unsent(self) -> int:
+        """Return how many bytes it has not taken yet."""
+        return 0
+
     def is_local(self) -> bool:
         """Tell whether the client is on this machine."""
         return self.host is not None and is_own_address(self.host)
+
+    def can_hear(self) -> bool:
+        """Tell whether it has taken all that was sent."""
+        return not self.unsent()
+
+    def miss(self, _: int) -> None:
+        """Cut the client off."""
+        self.close("it does not read")
 
     def close(self, why: str = "") -> None:
         """Close at once, if that was not done before."""
@@ -142,6 +156,7 @@ class Places(Transport):
             connection.close("it did not close in time")
         for entrance in [entrance for entrance in self.entering if entrance.deadline < now]:
             entrance.close(f"no PROXY header or TLS handshake within {entrance.WITHIN:g} s")
+        self._limit_unsent()
         if self._idle_timeout:
             since = now - self._idle_timeout
             for connection in [connection for connection in self.served if connection.idle_since() < since]:
@@ -167,6 +182,16 @@ class Places(Transport):
         self._listening.close()
         for connection in [*self.entering, *self.served, *self.leaving]:
             connection.close("it did not close in time")
+
+    def _limit_unsent(self) -> None:
+        present = [*self.entering, *self.served, *self.leaving]
+        total = sum(connection.unsent() for connection in present)
+        if total > MAX_UNSENT:
+            for connection in sorted(present, key=lambda connection: -connection.unsent()):
+                total -= connection.unsent()
+                connection.close("it does not read, and all unread together is too much")
+                if total <= MAX_UNSENT // 2:
+                    return
 
     def _resume(self) -> None:
         listening = self._listening.fileno()  # -1 once it is closed

@@ -21,6 +21,7 @@ from common import (
     WORDS,
     reason,
 )
+from peer import Peer, Transport
 from text import TYPE_CHECKING, ending, visible, without_ending
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Union
 
     from archive import Archive
+    from audience import Audience
     from record import Record
 
     Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -42,51 +44,10 @@ the system and asked for anew each time, which costs more than all the rest.
 """
 MESSAGE_COST = 64
 """Bytes that each message counts for in that, besides its own."""
+LAST_SENDS = 20_000
+"""Calls of the system that a server that stops makes to tell what was said in a room."""
 MOST_EVENTS, MOST_TROUBLE = 500, 100
 """Comings and goings, and errors, that are shown of one address between two counts."""
-
-
-class Peer:
-    """Somebody who talks to a server; each protocol has its own kind.
-
-    `send(replies, start)` sends replies to what this peer said, `start` before each; a reply has what stood at the end
-    of its message. `tell(lines)` sends what others say, lines without an ending, and may cut off who lags too far
-    behind. `end()` ends the conversation after all that was sent; `close(why)` ends it at once. `is_local()` tells
-    whether the peer is on the server's own machine.
-    """
-
-    __slots__ = ("heading", "name")
-    protocol = "?"
-    ends_for_good = False
-    """Whether a message over the limit ends the conversation, and nothing counts that comes after its end."""
-    if TYPE_CHECKING:
-        send: Callable[..., None]
-        tell: Callable[[list[bytes]], None]
-        end: Callable[[], None]
-        close: Callable[[str], None]
-        is_local: Callable[[], bool]
-
-    def rename(self, name: str, record: Record) -> None:
-        """Be shown under a name from now on."""
-        self.name = name
-        self.heading = record.heading(f"[{self.protocol} Server] Received from ", name) + b": "
-
-
-class Transport:
-    """One protocol's sockets.
-
-    `peers()` returns those who are to hear what others say. `tick(now)` ends what has run out of time by `now`, a time
-    of time.monotonic(). `stop()` takes nothing more and ends every conversation, after all that was sent;
-    `is_stopped()` tells whether they have ended. `close()` closes whatever is still open.
-    """
-
-    protocol = "?"
-    if TYPE_CHECKING:
-        peers: Callable[[], Iterable[Peer]]
-        tick: Callable[[float], None]
-        stop: Callable[[], None]
-        is_stopped: Callable[[], bool]
-        close: Callable[[], None]
 
 
 class Gate:
@@ -96,6 +57,10 @@ class Gate:
         """Admit who is in one of the networks; everybody if there are none."""
         self._networks = networks
         self._record = record
+
+    def is_open(self) -> bool:
+        """Tell whether everybody may come in."""
+        return not self._networks
 
     def check(self, host: str) -> bool:
         """Tell whether a host, an IPv4 or IPv6 address, may come in; show one that may not."""
@@ -123,6 +88,11 @@ class Service:
         self.record = record
         self.gate = Gate(options.allow, record)
         self.transports: list[Transport] = []
+        self.audience: Audience | None = None
+        if options.reply == "relay":
+            from audience import Audience
+
+            self.audience = Audience(self._peers, self.attend)
         self.stage = Stage.SERVING
         self.reply: str = options.reply
         self.max_message: int = options.max_message
@@ -147,6 +117,10 @@ class Service:
         self._received.append((peer, messages, b""))
         self._texts.append(text)
 
+    def join(self, peer: Peer) -> None:
+        """Have a peer hear what others in a room say from now on."""
+        peer.heard = self.audience.end() if self.audience else 0
+
     def leave(self, peer: Peer) -> None:
         """End a conversation at the end of this pass, after its replies."""
         self._leaving.setdefault(peer, False)
@@ -157,7 +131,7 @@ class Service:
             self.ask_to_stop("[Server] Shutdown command typed.")
         elif self.stage is Stage.SERVING:
             self._typed.append((self.transports[0].protocol.lower(), "sent", "*", line))
-            if not any(list(transport.peers()) for transport in self.transports):
+            if not self._peers():
                 self.record.line("[Server] Nobody is there to read that.")
             self._tell_all([line])
 
@@ -186,9 +160,11 @@ class Service:
                     peer.send(messages, CONFIRMATION)
             except Exception as error:
                 self.blame(peer, error)
-        if self.reply == "relay" and saved:
-            self._relay([(peer, messages) for peer, messages, reply in received if not reply])
+        if self.audience:
+            self._relay(self.audience, received if saved else [])
         for peer in self._leaving:
+            if self.audience:
+                self.attend(peer, self.audience.tell, peer)
             self.attend(peer, peer.end)
         self._leaving.clear()
         if self.stage is Stage.ASKED_TO_STOP:
@@ -282,25 +258,25 @@ class Service:
                 self.show(peer, "Sent to", b": " + reply, trouble=True)
         peer.send([reply + ending(message) for message in messages])
 
-    def _relay(self, said: list[tuple[Peer, list[bytes]]]) -> None:
-        blocks = [
-            (peer, [peer.name.encode() + b": " + as_line(without_ending(message)) for message in messages])
-            for peer, messages in said
-        ]
-        speakers = {peer for peer, _ in said}
-        if speakers:
-            self._tell_all([line for _, lines in blocks for line in lines], speakers)
-        for peer in speakers if len(speakers) > 1 else ():
-            self.attend(peer, peer.tell, [line for speaker, lines in blocks if speaker is not peer for line in lines])
+    def _relay(self, audience: Audience, received: list[Received]) -> None:
+        for peer, messages, reply in received:
+            if not reply:
+                start = peer.name.encode() + b": "
+                audience.say(peer, [start + as_line(without_ending(message)) for message in messages])
+        audience.tell_some()
+
+    def _peers(self) -> list[Peer]:
+        return [peer for transport in self.transports for peer in transport.peers()]
 
     def _tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
-        for transport in self.transports:
-            for peer in list(transport.peers()):
-                if peer not in except_for:
-                    self.attend(peer, peer.tell, lines)
+        for peer in self._peers():
+            if peer not in except_for:
+                self.attend(peer, peer.tell, lines)
 
     def _stop(self) -> None:
         self.stage = Stage.STOPPING
+        if self.audience:
+            self.audience.tell_some(LAST_SENDS)
         self._tell_all([SHUTTING_DOWN], self._told_to_stop)
         for transport in self.transports:
             transport.stop()

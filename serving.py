@@ -11,15 +11,17 @@ import time
 
 from common import Failure, Parser, reason, whole_number
 from loop import Loop
+from peer import Peer
 from record import Record
-from service import Peer, Service, Stage
+from service import Service, Stage
 from terminal import TypedLines
 from text import TYPE_CHECKING, resolve, show_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from service import Network, Transport
+    from peer import Transport
+    from service import Network
     from text import Address
 
 TICK = 1.0
@@ -153,8 +155,12 @@ class Server:
 
     def _pass(self, wait: float) -> None:
         service, record = self.service, self.record
+        audience, may_pour = service.audience, True
+        if audience:
+            wait = 0.0 if audience.is_busy() else wait
+            may_pour = not (audience.is_busy() or audience.is_full())
         now = time.monotonic()  # what has come by now is read before anybody is found late, also after Ctrl-Z
-        for function in self.loop.ready(min(wait, max(self._next_tick - now, 0))):
+        for function in self.loop.ready(min(wait, max(self._next_tick - now, 0)), may_pour):
             try:
                 function()
             except BlockingIOError:

@@ -14,8 +14,9 @@ from common import FULL, Parser, check_tls_options, run, seconds, whole_number
 from entrance import Entrance
 from lines import RECEIVE_SIZE, Lines
 from loop import WRITE
+from peer import Transport
 from places import Places
-from service import Gate, Transport
+from service import Gate
 from serving import Server, add_arguments, find_own, is_forged, listen_failure, network, prepare, serve
 from sockets import keep_alive, limit_patience, reuse_address, send_at_once
 from text import TYPE_CHECKING, plain_host, show_address
@@ -76,10 +77,7 @@ class Listener(Places):
         """Take one who waits: serve it, have it pass the entrance first, or turn it away. Raises OSError."""
         connected, address = self._socket.accept()
         name, host = show_address(address), plain_host(address[0])
-        if host != address[0] and is_forged(address[0], connected.getsockname()[0]):
-            connected.close()
-            return
-        if not (self.proxies or self.service.gate).check(host):
+        if is_forged(address[0], connected.getsockname()[0]) or not (self.proxies or self.service.gate).check(host):
             connected.close()
             return
         connected.setblocking(False)
@@ -90,7 +88,8 @@ class Listener(Places):
         if self.is_full():
             self.service.show(connection, "Turned away", f": {self.max_clients} are connected", trouble=True)
             reply = b"" if self._context else FULL % self.max_clients + b"\n"
-            self.service.attend(connection, connection.turn_away, reply)
+            self.service.attend(connection, connection.send_bytes, reply)
+            self.service.attend(connection, connection.end)
         elif self.proxies or self._context:
             connection.come_in()
         else:
@@ -130,6 +129,7 @@ class Connection(Entrance):
         self.move(self.places.served, self.read)
         if self._unsent:  # of the handshake
             self.loop.watch(self.socket.fileno(), self.flush, WRITE)
+        self._service.join(self)
         self._service.show(self, "Connected by")
         self._take(data)
 
@@ -159,15 +159,21 @@ class Connection(Entrance):
             self.loop.watch(self.socket.fileno(), self.flush, WRITE)
 
     def tell(self, lines: list[bytes]) -> None:
-        """Send lines of others; cut the client off if it lags more than MAX_LAG bytes behind."""
-        if len(self._unsent) + self.lines.unsent() > max(
-            MAX_LAG, 2 * self._service.max_message
-        ):  # its own reply may be as long
+        """Send lines of the server's own; cut the client off if it lags more than MAX_LAG bytes behind."""
+        if self.unsent() > max(MAX_LAG, 2 * self._service.max_message):  # its own reply may be as long
             self.close("it does not read")
         else:
-            self.send_bytes(self.lines.pack(lines))
-            if not self._unsent:
-                self.heard_at = self.loop.now
+            self.hear(lines)
+
+    def hear(self, lines: list[bytes]) -> None:
+        """Send lines of others."""
+        self.send_bytes(self.lines.pack(lines))
+        if not self._unsent:
+            self.heard_at = self.loop.now
+
+    def unsent(self) -> int:
+        """Return how many bytes the client has not taken yet."""
+        return len(self._unsent) + int(self.lines.unsent())
 
     def flush(self) -> None:
         """Send what did not fit; then go on reading."""
@@ -175,11 +181,8 @@ class Connection(Entrance):
         self.heard_at = self.loop.now
         if not self._unsent:
             self.loop.watch(self.socket.fileno(), self.handshake if self in self.places.entering else self.read)
-
-    def turn_away(self, reply: bytes) -> None:
-        """Send this reply alone, and end."""
-        self.send_bytes(reply)
-        self.end()
+            if self._service.audience and self in self.places.served:
+                self._service.audience.tell(self)
 
     def end(self) -> None:
         """Send what is unsent, half-close, wait for the client to close, and close."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import re
 import socket
 from operator import attrgetter
 
+from circles import Circles
 from common import MAX_DATAGRAM, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
 from packet_info import ANCILLARY_SIZE, PacketInfo, ask_for_packet_info
-from service import MESSAGE_COST, Peer, Transport
-from serving import Server, add_arguments, find_own, is_forged, is_own_address, listen_failure, prepare, serve
+from peer import Peer, Transport
+from service import MESSAGE_COST
+from serving import Server, add_arguments, find_own, is_forged, listen_failure, prepare, serve
 from sockets import widen_buffer
 from text import TYPE_CHECKING, ending, plain_host, show_address
 
@@ -35,13 +36,7 @@ PEER_TIME = 60.0
 MAX_PEERS, MAX_FORGOTTEN = 10000, 1000
 """Peers that are known, and how many of them, those who were silent longest, make room when there are more."""
 MAX_TOLD = 10000
-"""Datagrams that what others say in one pass may become; what is more is dropped, as UDP may."""
-PRIVILEGED_PORTS = 1024
-"""Services such as echo (port 7) answer from ports below, and could be made to answer for ever (CVE-2024-2169)."""
-MAX_REPEATS = 1000
-"""Datagrams of one peer that repeat others of the same second and are echoed before one is dropped: so circles end."""
-RELAYED_TWICE = rb"((\d+\.\d+\.\d+\.\d+|\[[\w:.%]+\]):\d+: ){2}"
-"""How a line begins that two servers have relayed: with the address of one server and that of the first speaker."""
+"""Datagrams that what others say may become at once; what is more is dropped, as UDP may."""
 
 
 def open_endpoint(options: argparse.Namespace, port: int) -> socket.socket:
@@ -65,9 +60,8 @@ class Endpoint(Transport):
     def __init__(self, server: Server, options: argparse.Namespace, port: int) -> None:
         self.service, self.loop, self.record = server.service, server.loop, server.record
         self._peers: dict[Address, UdpPeer] = {}
-        self._echoed: set[int] = set()
-        self._may_circle = self.service.reply in ("echo", "relay")
-        self._unsent = 0
+        self._circles = Circles(self.service.reply)
+        self.unsent = 0
         self._socket = open_endpoint(options, port)
         self._address: Address = self._socket.getsockname()
         self._is_wildcard = self._address[0] in ("0.0.0.0", "::")
@@ -76,6 +70,8 @@ class Endpoint(Transport):
         self._receive = self._receive_with_packet_info if self._has_packet_info else self._socket.recvfrom
         self.loop.watch(self._socket.fileno(), self.read)
         server.announce("UDP", self._address)
+        if self.service.audience and self.service.gate.is_open() and not self.hears_itself_only:
+            self.record.line("[UDP Server] Peers elsewhere hear little of the room; --allow vouches for them.")
 
     def read(self) -> None:
         """Hand the datagrams that came to the service."""
@@ -103,8 +99,9 @@ class Endpoint(Transport):
                 continue
             peer.heard_at = now
             peer.tail = data[-2:]
-            if self._may_circle or peer.suspicion or data.startswith(OWN_REPLIES):
-                why = self._why_ignored(peer, data)
+            if self._circles.may_be or peer.suspicion or data.startswith(OWN_REPLIES):
+                peer.said += len(data)
+                why = self._circles.find(peer, data)
                 if why:
                     self._ignore(peer, why, data)
                     continue
@@ -126,7 +123,7 @@ class Endpoint(Transport):
                 else:
                     self._socket.sendto(datagram, peer.address)
             except BlockingIOError:
-                self._unsent += 1
+                self.unsent += 1
             except OSError as error:
                 event = f"[UDP Server] Cannot send to {peer.name}: {reason(error)}"
                 self.record.repeatable("Could not send", peer.name, event)
@@ -159,12 +156,9 @@ class Endpoint(Transport):
         since = self.loop.now - PEER_TIME
         return [peer for peer in self._peers.values() if peer.heard_at >= since]
 
-    def what_fits(self, datagrams: list[bytes]) -> list[bytes]:
-        """Return what each peer may be told in a pass, without what is too long to be sent; count the rest."""
-        most = max(MAX_TOLD // max(len(self._peers), 1), 1)
-        fitting = [datagram for datagram in datagrams if len(datagram) <= MAX_DATAGRAM][:most]
-        self._unsent += len(datagrams) - len(fitting)
-        return fitting
+    def most_told(self) -> int:
+        """Return how many lines each peer may be told of what others say at once."""
+        return max(MAX_TOLD // max(len(self._peers), 1), 1)
 
     def forget(self, peer: UdpPeer, why: str = "") -> None:
         """Tell a peer nothing more until it is heard from again."""
@@ -177,18 +171,17 @@ class Endpoint(Transport):
             peer.repeats = 0
             if peer.heard_at < now - PEER_TIME:
                 del self._peers[peer.key]
-        self._echoed.clear()
-        if self._unsent:
-            self.record.line(f"[UDP Server] {self._unsent} datagrams were not sent: there was no room for them")
-            self._unsent = 0
+        self._circles.forget()
+        if self.unsent:
+            self.record.line(f"[UDP Server] {self.unsent} datagrams were not sent: there was no room for them")
+            self.unsent = 0
 
     def _meet(self, key: Address) -> UdpPeer | None:
         """Return a new peer, or None if it may not come in."""
         address, infos = (key[0], [PacketInfo(*told) for told in key[1:]]) if self._has_packet_info else (key, [])
         if any(is_forged(address[0], info.own_host()) for info in infos):
-            self.record.repeatable(
-                "Refused", address[0], f"[UDP Server] Refused {address[0]}: an IPv4 address over IPv6"
-            )
+            event = f"[UDP Server] Refused {address[0]}: it came over IPv6"
+            self.record.repeatable("Refused", address[0], event)
             return None
         if not self.service.gate.check(plain_host(address[0])):
             return None
@@ -198,29 +191,10 @@ class Endpoint(Transport):
         source = [info.source() for info in infos] if self._is_wildcard else []
         peer = self._peers[key] = UdpPeer(self, address, key, source)
         peer.infos = infos
-        host, port = plain_host(address[0]), address[1]
-        if port < PRIVILEGED_PORTS:
-            peer.suspicion = "a port that services answer from"
-        elif port == self._address[1] and (
-            host == self._address[0] or (self._is_wildcard and is_own_address(plain_host(host)))
-        ):
-            peer.suspicion = "this server's own address"
+        self.service.join(peer)
+        own_host = "" if self._is_wildcard else self._address[0]
+        peer.suspicion = self._circles.suspect(address[0], address[1], own_host, self._address[1])
         return peer
-
-    def _why_ignored(self, peer: UdpPeer, data: bytes) -> str:
-        """Return why a datagram may go in a circle between servers that each return what comes; "" if it does not."""
-        if data.startswith(OWN_REPLIES):
-            return "a server's reply"  # so two servers that only confirm never talk in circles
-        if self.service.reply == "relay" and re.match(RELAYED_TWICE, data):
-            return "two servers have relayed it"
-        if self.service.reply == "echo":
-            which = hash((peer.key, data))  # short, where a datagram may be long
-            peer.repeats += which in self._echoed
-            self._echoed.add(which)
-            if peer.repeats > MAX_REPEATS:
-                peer.repeats = 0
-                return f"it has repeated itself more than {MAX_REPEATS} times within a second"
-        return peer.suspicion
 
     def _ignore(self, peer: UdpPeer, why: str, data: bytes) -> None:
         """Show what is not answered, and tell its sender nothing more."""
@@ -232,18 +206,34 @@ class Endpoint(Transport):
 class UdpPeer(Peer):
     """An address that datagrams come from, and the address of this machine that they were sent to.
 
-    `key` is both, as far as they are known, and `source` is the latter, as sendmsg takes it. `heard_at` is when the
-    last datagram came, in seconds of time.monotonic(), and `tail` its end. `suspicion` is why it gets no answer.
-    `infos` is what the system told of the first datagram. `repeats` counts datagrams of this second that came before.
+    `key` is both, as far as they are known, `source` the latter, as sendmsg takes it, and `infos` what the system told
+    of the first datagram. `heard_at` is when the last one came, in seconds of time.monotonic(), and `tail` its end.
+    `suspicion` is why it gets no answer; `repeats` counts what it repeated; `said` and `told` are bytes in a room.
     """
 
-    __slots__ = ("_endpoint", "address", "heard_at", "infos", "key", "repeats", "source", "suspicion", "tail")
+    __slots__ = (
+        "_endpoint",
+        "address",
+        "heard_at",
+        "infos",
+        "is_trusted",
+        "key",
+        "repeats",
+        "said",
+        "source",
+        "suspicion",
+        "tail",
+        "told",
+    )
+    takes_line_by_line = True
     protocol = "UDP"
 
     def __init__(self, endpoint: Endpoint, address: Address, key: Address, source: list[Any]) -> None:
         self._endpoint, self.address, self.key, self.source = endpoint, address, key, source
-        self.heard_at, self.tail, self.suspicion, self.repeats = 0.0, b"", "", 0
+        self.heard_at, self.tail, self.suspicion = 0.0, b"", ""
+        self.repeats = self.said = self.told = 0
         self.infos: list[PacketInfo] = []
+        self.is_trusted: bool | None = None
         self.rename(show_address(address), endpoint.record)
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
@@ -251,9 +241,29 @@ class UdpPeer(Peer):
         self._endpoint.send(self, replies, start)
 
     def tell(self, lines: list[bytes]) -> None:
-        """Send lines of others, a datagram each, ended as the peer ended its own last message."""
+        """Send lines, a datagram each, ended as the peer ended its own last message; drop what no datagram holds."""
         line_end = ending(self.tail) if self.tail.endswith(b"\n") else b""
-        self.send(self._endpoint.what_fits([line + line_end for line in lines]))
+        fitting = [line + line_end for line in lines if len(line) + len(line_end) <= MAX_DATAGRAM]
+        self._endpoint.unsent += len(lines) - len(fitting)
+        self.send(fitting)
+
+    def hear(self, lines: list[bytes]) -> None:
+        """Send lines of others; to one that nobody vouches for, as much as it has earned by what it sent."""
+        if self.is_trusted is None:
+            self.is_trusted = not self._endpoint.service.gate.is_open() or self.is_local()
+        if not self.is_trusted:
+            from audience import affordable
+
+            lines, self.told = affordable(lines, self.said, self.told)
+        self.tell(lines)
+
+    def most_behind(self) -> int:
+        """Return how many lines the peer may be behind others."""
+        return self._endpoint.most_told()
+
+    def miss(self, count: int) -> None:
+        """Note that so many lines are lost to it."""
+        self._endpoint.unsent += count
 
     def end(self) -> None:
         """Forget the peer."""

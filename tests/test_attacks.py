@@ -13,14 +13,19 @@ import socket
 import ssl
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 from hostile import CONFIRMATION, MIB, PeerTest, as_root, cpu_seconds, fill, on_linux
-from support import Server, new_certificate, receive_lines, with_constants
+from support import Server, new_certificate, receive_lines, resident_bytes, wait_until, with_constants
 
+from audience import Audience
 from packet_info import PacketInfo
+from peer import Peer
 from serving import is_forged
 from sockets import limit_patience
 from text import SHOWN, visible
@@ -47,11 +52,11 @@ def certificate() -> tuple[Path, Path]:
 
 def with_constants_of_udp(**constants: float) -> tuple[str, ...]:
     """Return the command within which udp_server.py has other values of its constants."""
-    values = "; ".join(f"udp_server.{name} = {value}" for name, value in constants.items())
+    values = "; ".join(f"udp_server.{name} = circles.{name} = {value}" for name, value in constants.items())
     return (
         sys.executable,
         "-c",
-        f"import sys, common, udp_server; {values}; sys.argv = sys.argv[2:]; common.run(udp_server.main)",
+        f"import sys, circles, common, udp_server; {values}; sys.argv = sys.argv[2:]; common.run(udp_server.main)",
     )
 
 
@@ -399,6 +404,166 @@ class Silence(PeerTest):
         room.type("who is there?\n")
         while member.recv(100) != b"who is there?":
             pass
+
+
+class Rooms(PeerTest):
+    """A room: what is said is kept once, told in portions, and to strangers over UDP in measure."""
+
+    @on_linux
+    def test_a_crowd_costs_a_talker_little(self) -> None:
+        """However many listen over UDP, one who talks is answered before all of them were told."""
+        room = self.server("tcp_server.py", "--udp-port", 0, "--reply", "relay", "--exit-from", "nobody", "--quiet")
+        client = self.connect(room.port)
+        for _ in range(3000):
+            with self.datagrams(room.udp_port) as joining:
+                joining.send(b"exit")
+                joining.recv(200)
+        waits = []
+        for number in range(100):
+            began = time.monotonic()
+            client.sendall(b"%d\n" % number)
+            self.assertEqual(receive_lines(client, 1), [CONFIRMATION + b"%d" % number])
+            waits.append(time.monotonic() - began)
+        told = 3000 * 3e-6  # one system call each, at the least
+        self.assertLess(sorted(waits)[50], told, "a talker waits for all to be told")
+
+    @on_linux
+    @as_root
+    def test_a_stranger_is_told_three_times_what_it_said(self) -> None:
+        """Whoever is on this machine, or in a network that --allow names, hears everything."""
+        here, there = self.two_machines()
+        for options, hears_all in (((), False), (("--allow", "10.9.8.0/24"), True)):
+            room = self.server("udp_server.py", "--host", "0.0.0.0", "--reply", "relay", *options, within=here)
+            warning = "Peers elsewhere hear little of the room; --allow vouches for them."
+            self.assertEqual(warning in room.output, not hears_all)
+            code = (
+                "import socket, sys; s = socket.socket(2, 2); s.sendto(b'x' * 100, ('10.9.8.1', int(sys.argv[1])));\n"
+            )
+            code += "while True: print(len(s.recv(999)), flush=True)"
+            stranger = self.start(*there, sys.executable, "-c", code, room.port)
+            stranger.wait_for("^118$")
+            self.run_within(here, "10.9.8.1", room.port, b"y" * 80)
+            room.type("the end\n")
+            stranger.wait_for("^7$")  # what the person at the server types is not measured
+            sizes = list(map(int, stranger.output.split()))
+            self.assertEqual(len(sizes), 1 + (20 if hears_all else 3) + 1, sizes)
+            if not hears_all:
+                self.assertLessEqual(sum(sizes[1:-1]), 300)
+            room.close()
+
+    def run_within(self, machine: list[str], host: str, port: int, line: bytes) -> None:
+        """Say a line twenty times on a machine, each after the reply to the one before."""
+        code = "import socket, sys; s = socket.socket(2, 2); s.connect((sys.argv[1], int(sys.argv[2])))\n"
+        code += "for _ in range(20): s.send(sys.argv[3].encode()); s.recv(999)"
+        talker = self.start(*machine, sys.executable, "-c", code, host, port, line.decode())
+        self.assertEqual(talker.wait(), 0, talker.errors)
+
+    def test_who_reads_all_the_time_is_not_cut_off(self) -> None:
+        """One says long lines as fast as it can; others read as fast as they can, and miss nothing."""
+        room = self.server("tcp_server.py", "--reply", "relay", "--quiet")
+        code = (
+            "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); n = 0\n"
+            "print('here', flush=True)\n"
+            "while n < int(sys.argv[2]): n += len(s.recv(1 << 18)) or sys.exit('cut off')\n"
+        )
+        talker = self.connect(room.port)
+        name = f"127.0.0.1:{talker.getsockname()[1]}: "
+        count, line = 150, b"x" * 60_000
+        size = count * (len(line) + 1 + len(name))
+        readers = [self.start(sys.executable, "-c", code, room.port, size) for _ in range(4)]
+        for reader in readers:
+            reader.wait_for("here")
+        wait_until(lambda: room.output.count("Connected by") == 5, "all are there")
+        poured = threading.Thread(target=talker.sendall, args=((line + b"\n") * count,))
+        poured.start()
+        receive_lines(talker, count)
+        poured.join()
+        for reader in readers:
+            self.assertEqual(reader.wait(), 0, reader.errors)
+
+    @on_linux
+    def test_what_nobody_reads_is_kept_once(self) -> None:
+        """A hundred who do not read cost what is said once, and a little each; then they are cut off."""
+        room = self.server("tcp_server.py", "--reply", "relay", "--quiet", within=with_constants(TICK=0.1))
+        lurkers = [self.lazy_connection(room.port) for _ in range(100)]
+        talker = self.connect(room.port)
+        wait_until(lambda: room.output.count("Connected by") == 101, "all are there")
+        before = resident_bytes(room)
+        for _ in range(100):
+            talker.sendall(b"x" * 60_000 + b"\n")
+            receive_lines(talker, 1)
+        self.assertLess(resident_bytes(room) - before, 64 * MIB)
+        for _ in range(30):
+            talker.sendall(b"x" * 60_000 + b"\n")
+            receive_lines(talker, 1)
+            time.sleep(0.05)  # what they have had time to read, they have not
+        wait_until(lambda: room.output.count("(it does not read)") == len(lurkers), "all are cut off")
+
+
+class AudienceTest(unittest.TestCase):
+    """The audience without sockets: turns, portions, and what is dropped."""
+
+    class Listener(Peer):
+        """Somebody who hears, or does not."""
+
+        def __init__(self, name: str) -> None:
+            self.name, self.heard, self.missed, self.listens = name, 0, 0, True
+            self.told: list[bytes] = []
+
+        def hear(self, lines: list[bytes]) -> None:
+            self.told += lines
+
+        def can_hear(self) -> bool:
+            return self.listens
+
+        def miss(self, count: int) -> None:
+            self.missed += count
+
+    def audience(self, count: int) -> tuple[Audience, list[Any]]:
+        """Return an audience, and who is in it."""
+        listeners: list[Any] = [self.Listener(str(number)) for number in range(count)]
+        return Audience(lambda: listeners, lambda _, step, *arguments: step(*arguments)), listeners
+
+    def test_each_hears_all_others_in_order(self) -> None:
+        room, listeners = self.audience(5)
+        said = []
+        for number in range(100):
+            speaker = listeners[number % 5]
+            said.append((speaker, b"%d" % number))
+            room.say(*said[-1][:1], [said[-1][1]])
+            room.tell_some(3)
+        while room.is_busy():
+            room.tell_some(3)
+        for listener in listeners:
+            self.assertEqual(listener.told, [line for speaker, line in said if speaker is not listener])
+        room.say(listeners[0], [b"x"])
+        room.tell_some()
+        self.assertFalse(room.is_busy() or room.is_full())
+        self.assertLessEqual(len(room._said), 1, "what all have heard is dropped")
+
+    def test_a_pass_makes_so_many_calls(self) -> None:
+        room, listeners = self.audience(1000)
+        room.say(listeners[0], [b"hello"])
+        room.tell_some(100)
+        self.assertEqual(sum(len(listener.told) for listener in listeners[:101]), 99)
+        self.assertEqual(sum(len(listener.told) for listener in listeners), 99)
+        for _ in range(10):
+            room.tell_some(100)
+        self.assertEqual(sum(len(listener.told) for listener in listeners), 999)
+
+    def test_who_does_not_listen_holds_up_nobody_for_long(self) -> None:
+        room, listeners = self.audience(3)
+        listeners[1].listens = False
+        with mock.patch("audience.time.monotonic", return_value=10.0):
+            room.say(listeners[0], [b"x" * 1000] * 2000)
+            room.tell_some(1000)
+        self.assertEqual(len(listeners[2].told), 2000)
+        self.assertEqual((room.is_busy(), room.is_full(), listeners[1].missed), (False, True, 0))
+        with mock.patch("audience.time.monotonic", return_value=12.0):
+            room.tell_some(1000)
+        self.assertFalse(room.is_full())
+        self.assertGreater(listeners[1].missed, 900)
+        self.assertEqual(listeners[2].missed, 0)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import support  # noqa: F401  # which makes the rooms importable
 import common
 import serving
 from common import CONFIRMATION, NOT_SAVED, SHUTTING_DOWN
-from service import MESSAGE_COST, Gate, Peer, Service, Stage
+from peer import Peer
+from service import MESSAGE_COST, Gate, Service, Stage
 from text import visible, without_ending
 
 
@@ -26,6 +27,7 @@ class FakePeer(Peer):
         self.ends_for_good = ends_for_good
         self.events: list[object] = []
         self.broken: Exception | None = None
+        self.heard = 0
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
         if self.broken:
@@ -37,6 +39,8 @@ class FakePeer(Peer):
         if self.broken:
             raise self.broken
         self.events += [("told", line) for line in lines]
+
+    hear = tell
 
     def end(self) -> None:
         self.events.append("end")
