@@ -10,6 +10,9 @@ RECEIVE_BUFFER = 4 << 20
 KEEPALIVE = (("TCP_KEEPIDLE", 45), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 """Seconds of silence before the first question, seconds between two, and how many stay unanswered: tcp(7)."""
 
+USER_TIMEOUT = 120_000
+"""Milliseconds that what was sent may stay unacknowledged: tcp(7)."""
+
 
 def keep_alive(connected: socket.socket) -> None:
     """Have the kernel find out within two minutes that a silent peer's machine is gone."""
@@ -18,6 +21,13 @@ def keep_alive(connected: socket.socket) -> None:
         for name, value in KEEPALIVE:
             if hasattr(socket, name):
                 connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def limit_patience(connected: socket.socket) -> None:
+    """Have the kernel give up within two minutes, too, when what it sends is not acknowledged, or not taken."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        with contextlib.suppress(OSError):
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
 
 
 def send_at_once(connected: socket.socket) -> None:

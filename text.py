@@ -44,7 +44,11 @@ def visible(text: bytes | str) -> str:
         if not text.translate(None, PRINTABLE_ASCII):  # most text, and many times faster than str.isprintable()
             return text.decode("ascii")
         text = text.decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else text.translate(SHOWN)
+    if text.isprintable():
+        return text
+    if len(set(text)) > SHOWN.LIMIT // 2:  # nobody writes so, and character by character it would take long
+        return text.encode("unicode_escape").decode("ascii")
+    return text.translate(SHOWN)
 
 
 class Shown(dict[int, str]):
@@ -57,8 +61,9 @@ class Shown(dict[int, str]):
         char = chr(number)
         is_harmless = char.isprintable() or char in HARMLESS
         shown = char if is_harmless else char.encode("unicode_escape").decode("ascii")
-        if len(self) < self.LIMIT:
-            self[number] = shown
+        if len(self) >= self.LIMIT:
+            self.clear()
+        self[number] = shown
         return shown
 
 
