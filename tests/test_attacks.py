@@ -545,11 +545,11 @@ class AudienceTest(unittest.TestCase):
         room, listeners = self.audience(1000)
         room.say(listeners[0], [b"hello"])
         room.tell_some(100)
-        self.assertEqual(sum(len(listener.told) for listener in listeners[:101]), 99)
-        self.assertEqual(sum(len(listener.told) for listener in listeners), 99)
-        for _ in range(10):
+        told = sum(len(listener.told) for listener in listeners)
+        self.assertTrue(50 <= told <= 100, told)
+        while room.is_busy():
             room.tell_some(100)
-        self.assertEqual(sum(len(listener.told) for listener in listeners), 999)
+        self.assertEqual([len(listener.told) for listener in listeners], [0] + [1] * 999)
 
     def test_who_does_not_listen_holds_up_nobody_for_long(self) -> None:
         room, listeners = self.audience(3)
