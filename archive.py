@@ -129,7 +129,7 @@ def identify(path: str) -> tuple[int, int] | None:
 
 def size_of(path: str) -> int:
     """Return how many bytes a file has; 0 if it is not there."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         return os.stat(path).st_size
     return 0
 

@@ -97,7 +97,8 @@ class Audience:
 
     def tell_some(self, work: float = WORK_AT_ONCE) -> None:
         """Tell as many as a pass has time for, each in its turn; drop what has been kept too long."""
-        self._drop_old(time.monotonic())
+        if self.is_full():
+            self._drop_old(time.monotonic())
         self._work = work
         while self._is_telling and self._work > 0:
             peer = next(self._round, None)
