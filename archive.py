@@ -61,7 +61,7 @@ class Archive:
                     "INSERT INTO messages(at, protocol, direction, peer, subject, text) VALUES(?, ?, ?, ?, ?, ?)",
                     [(at, *who, text_or_blob(text)) for *who, text in rows],
                 )
-            self._log_size = os.stat(self._log_path).st_size
+            self._log_size = size_of(self._log_path)
         except (OSError, sqlite3.Error) as error:
             problem = f"save messages in {self._path}: {reason(error)}; their senders are told"
             if not (self._failing or complain(f"cannot {problem}")):
@@ -88,7 +88,7 @@ class Archive:
         is_empty = found and not os.stat(self._path).st_size
         if self._database and not (is_empty and found in self._files):
             if self._is_in_place():
-                if os.stat(self._log_path).st_size < self._log_size:
+                if size_of(self._log_path) < self._log_size:
                     self._check_log(self._database)
                 return self._database
             self._leave(self._database)
@@ -142,6 +142,13 @@ def identify(path: str) -> tuple[int, int] | None:
         info = os.stat(path)
         return info.st_dev, info.st_ino
     return None
+
+
+def size_of(path: str) -> int:
+    """Return how many bytes a file has; 0 if it is not there."""
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_size
+    return 0
 
 
 def check_schema(database: sqlite3.Connection) -> str:

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
     from peer import Peer
 
-SENDS_AT_ONCE = 200
-"""Calls of the system that a pass may make for this."""
+WORK_AT_ONCE = 200
+"""What a pass may do for this: a call of the system counts for one, and so do WORTH_A_CALL bytes, or 32 lines."""
+WORTH_A_CALL = 4096
 PORTION = 1 << 16
 """Bytes that one is told in a turn; the last line may go beyond."""
 LINES_AT_ONCE = 64
 """Lines that one is told in a turn if each takes a call of its own."""
+MAX_PORTIONS = 16
+"""Portions that are kept ready."""
 MAX_LAG, GRACE = 1 << 20, 1.0
 """Bytes that a listener may lag behind when it has had so many seconds to read them."""
 MAX_KEPT = 16 << 20
@@ -41,6 +44,22 @@ def affordable(lines: list[bytes], said: int, told: int) -> tuple[list[bytes], i
     return affordable, told
 
 
+class Portion:
+    """What those who are equally far are told in a turn: lines, up to where, who said them, and how much work it is."""
+
+    def __init__(self, said: list[tuple[bytes, Peer | None, float]], start: int, most: int) -> None:
+        size, stop = 0, start
+        while stop < min(start + most, len(said)) and size < PORTION:
+            size += len(said[stop][0]) + 1
+            stop += 1
+        self.stop = stop
+        self.lines = [line for line, _, _ in said[start:stop]]
+        self.speakers = {speaker for _, speaker, _ in said[start:stop]}
+        calls = len(self.lines) if most == LINES_AT_ONCE else 1
+        self.work = calls + size / WORTH_A_CALL + len(self.lines) / 32
+        self.is_cut = size >= PORTION or len(self.lines) == most
+
+
 class Audience:
     """The listeners of a room, and what they have still to be told."""
 
@@ -50,9 +69,11 @@ class Audience:
         self._said: list[tuple[bytes, Peer | None, float]] = []
         self._first = 0
         self._bytes = 0
-        self._ends: dict[tuple[int, int], int] = {}
+        self._portions: dict[tuple[int, int], Portion] = {}
+        self._work = 0.0
+        self._offered = 0
         self._round: Iterator[Peer] = iter(())
-        self._lowest = 0
+        self._round_end = self._lowest = 0
         self._is_telling = False
 
     def end(self) -> int:
@@ -74,22 +95,19 @@ class Audience:
         self._bytes += sum(map(len, lines)) + len(lines)
         self._is_telling = True
 
-    def tell_some(self, sends: float = SENDS_AT_ONCE) -> None:
+    def tell_some(self, work: float = WORK_AT_ONCE) -> None:
         """Tell as many as a pass has time for, each in its turn; drop what has been kept too long."""
-        self._drop_old(time.monotonic())
-        while self._is_telling and sends > 0:
+        if self.is_full():
+            self._drop_old(time.monotonic())
+        self._work = work
+        while self._is_telling and self._work > 0:
             peer = next(self._round, None)
             if peer:
-                heard = peer.heard
+                self._work -= 0.1
                 self._attend(peer, self.tell, peer)
-                sends -= max(peer.heard - heard, 1) if peer.takes_line_by_line else 1
                 self._lowest = min(self._lowest, peer.heard)
             else:
-                self._drop(self._lowest - self._first)
-                present = list(self._listeners())
-                end = self.end()
-                self._round, self._lowest = iter(present), end
-                self._is_telling = any(peer.heard < end and peer.can_hear() for peer in present)
+                self._begin_round()
 
     def tell(self, peer: Peer) -> None:
         """Tell one the next of what others have said, unless it has not taken yet what it was told before."""
@@ -100,28 +118,35 @@ class Audience:
             peer.miss(missed)
         if peer.heard < self.end() and peer.can_hear():
             start = peer.heard - self._first
-            stop = self._end_of_turn(start, LINES_AT_ONCE if peer.takes_line_by_line else len(self._said))
-            peer.heard = self._first + stop
-            lines = [line for line, speaker, _ in self._said[start:stop] if speaker is not peer]
+            portion = self._portion(start, LINES_AT_ONCE if peer.takes_line_by_line else MAX_KEPT)
+            peer.heard = self._first + portion.stop
+            lines = portion.lines
+            if peer in portion.speakers:
+                lines = [line for line, speaker, _ in self._said[start : portion.stop] if speaker is not peer]
             if lines:
                 peer.hear(lines)
+                self._work -= portion.work
             self._is_telling = self._is_telling or peer.heard < self.end()
 
-    def _end_of_turn(self, start: int, most: int) -> int:
-        """Return where a turn ends that begins there; found once for all who are equally far."""
-        if (start, most) not in self._ends:
-            size, stop = 0, start
-            while stop < min(start + most, len(self._said)) and size < PORTION:
-                size += len(self._said[stop][0]) + 1
-                stop += 1
-            if stop == len(self._said):
-                return stop
-            self._ends[start, most] = stop
-        return self._ends[start, most]
+    def _begin_round(self) -> None:
+        """Drop what all have heard, and begin anew if somebody has not heard all."""
+        self._drop(self._lowest - self._first)
+        self._offered, end, present = self._round_end, self.end(), list(self._listeners())
+        self._round, self._round_end, self._lowest = iter(present), end, end
+        self._is_telling = any(peer.heard < end and peer.can_hear() for peer in present)
+
+    def _portion(self, start: int, most: int) -> Portion:
+        """Return what is told in a turn that begins there; made ready once for all who are equally far."""
+        found = self._portions.get((start, most))
+        if len(self._portions) > MAX_PORTIONS:
+            self._portions.clear()
+        if not found or not (found.is_cut or found.stop == len(self._said)):
+            found = self._portions[start, most] = Portion(self._said, start, most)
+        return found
 
     def _drop_old(self, now: float) -> None:
-        count, kept = 0, self._bytes
-        while kept > MAX_KEPT or (kept > MAX_LAG and self._said[count][2] < now - GRACE):
+        count, kept, offered = 0, self._bytes, self._offered - self._first
+        while kept > MAX_KEPT or (kept > MAX_LAG and count < offered and self._said[count][2] < now - GRACE):
             kept -= len(self._said[count][0]) + 1
             count += 1
         if count:
@@ -133,4 +158,4 @@ class Audience:
             self._bytes -= sum(len(line) + 1 for line, _, _ in self._said[:count])
             del self._said[:count]
             self._first += count
-            self._ends.clear()
+            self._portions.clear()

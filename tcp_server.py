@@ -36,7 +36,7 @@ PORT = 65432
 MAX_CLIENTS = 10000
 BACKLOG = 4096
 """Connections that the kernel may complete before accept() takes them; its own limit may be lower."""
-FEW = 2048
+FEW, MANY = 2048, 32
 SHORT_LINE = 32
 """Bytes read at once from who sends lines that are shorter on average: each costs, and others wait meanwhile."""
 MAX_LAG = 1 << 20
@@ -228,9 +228,10 @@ class Connection(Entrance):
         """Hand the lines that are whole now to the service."""
         self.heard_at = self.loop.now
         lines, service = self.lines.take(data), self._service
-        self._pours = len(data) >= FEW
+        self._pours = len(data) >= FEW or len(lines) > MANY
         if self._pours:
             self.loop.pourers.add(self.socket.fileno())
+        if len(data) >= FEW:
             self._read_size = FEW if len(lines) * SHORT_LINE > len(data) else RECEIVE_SIZE
         if len(self.lines.unfinished) > service.longest_line:
             lines += self.lines.cut()

@@ -146,13 +146,14 @@ class UnfinishedTls(PeerTest):
 
     def test_who_never_ends_it_is_cut_off_like_any_who_does_not_read(self) -> None:
         pem, key = certificate()
-        server = self.server("tcp_server.py", "--tls-cert", pem, "--tls-key", key, "--reply", "relay", "--quiet")
+        options = ("--tls-cert", pem, "--tls-key", key, "--reply", "relay", "--quiet")
+        server = self.server("tcp_server.py", *options, within=with_constants(TICK=0.1, GRACE=0.2))
         lurker = BareTls(self.connect(server.port), FOLDER)
         lurker.send(22, self.KEY_UPDATE[:4])
         context = ssl.create_default_context(cafile=str(pem))
         with context.wrap_socket(self.connect(server.port), server_hostname="localhost") as talker:
             cut_off = rf"Disconnected: 127\.0\.0\.1:{lurker.socket.getsockname()[1]} \(it does not read\)$"
-            for number in range(64):
+            for number in range(40):
                 line = b"%02d" % number + b"x" * 60_000
                 talker.sendall(line + b"\n")
                 said = b""
@@ -222,9 +223,9 @@ raw.sendto(struct.pack("!IHBB", 6 << 28, len(udp), 17, 64) + addresses + udp, ("
     def test_a_source_that_is_forged(self) -> None:
         """The server's own address, and an IPv4 one in an IPv6 packet (which newer kernels drop themselves)."""
         here, there = self.two_machines()
-        for host in ("::", "fd09::1"):
+        for host, sources in (("::", ("::ffff:127.0.0.1", "fd09::1", "fd09::2")), ("fd09::1", ("fd09::1",))):
             server = self.server("udp_server.py", "--host", host, within=here)
-            for source in ("::ffff:127.0.0.1", "fd09::1", "fd09::2"):
+            for source in sources:
                 spoofing = self.start(*there, sys.executable, "-c", self.SPOOF, source, server.port)
                 self.assertEqual(spoofing.wait(), 0, spoofing.errors)
                 if "ffff" not in source:
@@ -273,7 +274,7 @@ raw.sendto(struct.pack("!IHBB", 6 << 28, len(udp), 17, 64) + addresses + udp, ("
 class Repeated(PeerTest):
     """What a peer repeats is shown a few times and then counted: the record does not grow without limit."""
 
-    TIMES = 1000
+    TIMES = 700
 
     def assert_counted(self, server: Server, line: str, count: str, most: int) -> None:
         """Check how many the record shows of what happened TIMES times, and that it counts the rest when it ends."""
@@ -290,7 +291,7 @@ class Repeated(PeerTest):
                 visitor.sendall(b"terminate\n")
                 self.assertEqual(visitor.recv(1), b"")
         self.assert_counted(server, "Connected by", "Connected", 500)
-        self.assertIn("[Server] Disconnected 500 more times\n", server.output)
+        self.assertIn("[Server] Disconnected 200 more times\n", server.output)
 
     def test_an_exit_that_is_not_obeyed(self) -> None:
         """All are answered, whether shown or not, each with the ending of its own."""
@@ -484,7 +485,7 @@ class Rooms(PeerTest):
     @on_linux
     def test_what_nobody_reads_is_kept_once(self) -> None:
         """A hundred who do not read cost what is said once, and a little each; then they are cut off."""
-        room = self.server("tcp_server.py", "--reply", "relay", "--quiet", within=with_constants(TICK=0.1))
+        room = self.server("tcp_server.py", "--reply", "relay", "--quiet", within=with_constants(TICK=0.1, GRACE=0.2))
         lurkers = [self.lazy_connection(room.port) for _ in range(100)]
         talker = self.connect(room.port)
         wait_until(lambda: room.output.count("Connected by") == 101, "all are there")
@@ -545,11 +546,11 @@ class AudienceTest(unittest.TestCase):
         room, listeners = self.audience(1000)
         room.say(listeners[0], [b"hello"])
         room.tell_some(100)
-        self.assertEqual(sum(len(listener.told) for listener in listeners[:101]), 99)
-        self.assertEqual(sum(len(listener.told) for listener in listeners), 99)
-        for _ in range(10):
+        told = sum(len(listener.told) for listener in listeners)
+        self.assertTrue(50 <= told <= 100, told)
+        while room.is_busy():
             room.tell_some(100)
-        self.assertEqual(sum(len(listener.told) for listener in listeners), 999)
+        self.assertEqual([len(listener.told) for listener in listeners], [0] + [1] * 999)
 
     def test_who_does_not_listen_holds_up_nobody_for_long(self) -> None:
         room, listeners = self.audience(3)

@@ -28,9 +28,12 @@ ROOMS = sorted(TEXTS.keys() - SCRIPTS.keys())
 
 MOST_LINES = {"common": 150}
 MOST_LINES_ELSEWHERE = 300
-MOST_LINES_TOGETHER = 6127
+MOST_LINES_TOGETHER = 6160
 """For what the suite does at its version 1.0; what is added later adds its own lines."""
-NO_SOCKET = ("lines", "tls", "service", "ledger", "record", "archive", "keeping", "proxy_header", "resp", "following")
+NO_SOCKET = (
+    *("audience", "circles", "lines", "tls", "service", "ledger", "record", "archive", "keeping", "proxy_header"),
+    *("resp", "following"),
+)
 """Bytes in, messages and replies out: what can be tried without a network."""
 KNOWS_PROTOCOLS = {
     "common": {"TCP", "UDP", "udp_port", "--udp-port"},  # says why TLS and --udp-port do not go together
