@@ -36,6 +36,7 @@ class Archive:
         self._record = record
         self._path = os.path.realpath(path)  # SQLite puts its log there; it takes :memory: for something else
         self._log_path = f"{self._path}-wal"
+        self._log_size = 0
         self._failing = False
         self._unsaved = 0
         """Messages that could not be saved since it last went well."""
@@ -60,6 +61,7 @@ class Archive:
                     "INSERT INTO messages(at, protocol, direction, peer, subject, text) VALUES(?, ?, ?, ?, ?, ?)",
                     [(at, *who, text_or_blob(text)) for *who, text in rows],
                 )
+            self._log_size = size_of(self._log_path)
         except (OSError, sqlite3.Error) as error:
             problem = f"save messages in {self._path}: {reason(error)}; their senders are told"
             if not (self._failing or complain(f"cannot {problem}")):
@@ -86,6 +88,8 @@ class Archive:
         is_empty = found and not os.stat(self._path).st_size
         if self._database and not (is_empty and found in self._files):
             if self._is_in_place():
+                if size_of(self._log_path) < self._log_size:
+                    self._check_log(self._database)
                 return self._database
             self._leave(self._database)
         if (is_empty or not found) and (self._database or identify(self._log_path)):  # SQLite would delete the log
@@ -112,6 +116,14 @@ class Archive:
         """Tell whether the open file, and its log, still have their names."""
         return self._files == [identify(self._path), identify(self._log_path)]
 
+    def _check_log(self, database: sqlite3.Connection) -> None:
+        """Raise sqlite3.DatabaseError if what is in the log by SQLite's own count is not there any more."""
+        try:  # after a checkpoint of another program there is nothing to read
+            database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.OperationalError as error:
+            what = f"{self._log_path}, a part of it, was cut short by another program"
+            raise sqlite3.DatabaseError(f"{what} (stop all who use it, and delete that)") from error
+
     def _leave(self, database: sqlite3.Connection) -> None:
         """Close the file. If it has lost its name, take what is in its log into it, and remove the log."""
         if not self._is_in_place():
@@ -130,6 +142,13 @@ def identify(path: str) -> tuple[int, int] | None:
         info = os.stat(path)
         return info.st_dev, info.st_ino
     return None
+
+
+def size_of(path: str) -> int:
+    """Return how many bytes a file has; 0 if it is not there."""
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_size
+    return 0
 
 
 def check_schema(database: sqlite3.Connection) -> str:
@@ -164,8 +183,8 @@ def enter_wal_mode(database: sqlite3.Connection) -> None:
 
 
 def text_or_blob(text: bytes) -> str | bytes:
-    """Return text as SQLite is to store it: as TEXT, or as BLOB where it is not UTF-8."""
+    """Return text as SQLite is to store it: as TEXT, or as BLOB where it is not UTF-8, or NUL would end it early."""
     try:
-        return text.decode()
+        return text if b"\0" in text else text.decode()
     except UnicodeDecodeError:
         return text

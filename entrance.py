@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 
 from common import TOO_MANY
+from leaving import Leaving
 from lines import RECEIVE_SIZE
-from places import Guest
-from serving import is_own_address
+from listening import is_own_address
 from text import TYPE_CHECKING, show_address
 
 if TYPE_CHECKING:
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from text import Address
 
 
-class Entrance(Guest):
+class Entrance(Leaving):
     """The first phases of a connection, read_header and handshake; `begin(data)` follows, with what came after them."""
 
     __slots__ = ("_header",)
+    HANDSHAKE_COST = 16384
+    """Bytes that a step of a TLS handshake counts for in a pass: it takes a millisecond."""
     WITHIN = 10.0
     """Seconds within which a PROXY header has to arrive and a TLS handshake has to be done."""
     if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Entrance(Guest):
         self._header = b""
         self.deadline = self.loop.now + self.WITHIN
         self.move(self.places.entering, self.read_header if self.places.proxies else self.handshake)
+        self.loop.pourers.add(self.socket.fileno())
 
     def read_header(self) -> None:
         """Take the PROXY header, which says whom the proxy speaks for."""
@@ -59,6 +62,8 @@ class Entrance(Guest):
     def handshake(self) -> None:
         """Take the next part of the TLS handshake."""
         data = self.receive(RECEIVE_SIZE)
+        self.loop.pourers.add(self.socket.fileno())
+        self.places.service.received_bytes += self.HANDSHAKE_COST
         if data:
             self._greet(data)
         else:

@@ -23,6 +23,10 @@ class Gate:
         self._networks = networks
         self._record = record
 
+    def is_open(self) -> bool:
+        """Tell whether everybody may come in."""
+        return not self._networks
+
     def check(self, host: str) -> bool:
         """Tell whether a host, an IPv4 or IPv6 address, may come in; show one that may not."""
         if not self._networks:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = re.compile(r"\[(?:(\w+) )?Server\] ")
 EVENTS = {
+    "repeated": r"(?=[A-Z][a-z ]+ \d+ more times$)",
     "listening": r"Listening on (?P<address>\S+)\.",
     "connected": r"Connected by ",
     "received": r"Received from ",
@@ -31,7 +32,6 @@ EVENTS = {
     "error_sent": r"Sent to ",
     "sent": r"To \d+ clients?: |To ",
     "nobody": r"(?=Nobody )",
-    "repeated": r"(?=.+ \d+ more times$)",
     "saved_again": r"(?=Messages are saved again)",
     "unsaved": r"(?=\d+ messages were not saved)",
     "not_shown": r"(?=\d+ lines were not shown)",

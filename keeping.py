@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from typing import Optional, Union
 
     from archive import Archive
-    from service import Peer, Received, Service
+    from peer import Peer
+    from service import Received, Service
     from stream_archive import StreamArchive
 
     AnyArchive = Union[Archive, StreamArchive]
@@ -49,9 +50,9 @@ class Keeping:
     def keep(self, received: list[Received], text: bytes, size: int, typed: list[Row]) -> None:
         """Have a pass saved, of so many bytes, and what was typed; answer it once it is known whether it is."""
         rows, size = list(typed), size + sum(len(row[-1]) for row in typed)
-        for peer, messages, _ in received:
+        for peer, messages, reply in received:
             start = (peer.protocol.lower(), "received", peer.where, peer.subject or None)
-            rows += [(*start, without_ending(message)) for message in messages]
+            rows += [(*start, without_ending(message)) for message in messages if not reply]
         if not (rows and self._answers):
             self._service.answer(received, text, True)
         if not rows:
@@ -63,8 +64,8 @@ class Keeping:
         self._bytes += size
         self._archive.save(rows, functools.partial(self._conclude_pass, received, text, typed, size))
         if self._passes:  # it takes its time
-            for peer, messages, _ in received:
-                if messages or self._answers:
+            for peer, _, reply in received:
+                if self._answers or not reply:
                     self._owed[peer] = self._owed.get(peer, 0) + 1
                     if self._answers:
                         peer.hold()
@@ -76,8 +77,8 @@ class Keeping:
             self._conclude(received, text, typed, saved)
         finally:
             if self._owed:
-                for peer, messages, _ in received:
-                    if messages or self._answers:
+                for peer, _, reply in received:
+                    if self._answers or not reply:
                         self._release(peer)
                 self._service.let_go()
 
@@ -85,8 +86,8 @@ class Keeping:
         if self._answers:
             self._service.answer(received, text, saved)
         elif not saved:
-            for peer, messages, _ in received:
-                if messages:
+            for peer, messages, reply in received:
+                if not reply:
                     self._service.attend(peer, self._service.refuse, peer, messages)
         for *_, line in () if saved else typed:
             self._service.record.line(f"[Server] Sent, but could not be saved: {visible(line)}", trouble=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
+PAUSE = 0.001
+"""Seconds for which a loop rests when only those are ready who have no turn now."""
 READ, WRITE = 1, 4
 """What to wait for: EPOLLIN and EPOLLOUT. An error or a hang-up (EPOLLERR, EPOLLHUP) counts as both."""
 
@@ -55,6 +57,11 @@ class Loop:
         self._functions: dict[int, Callable[[], object]] = {}
         self.now = time.monotonic()
         """When the last wait ended, in seconds of time.monotonic()."""
+        self.pourers: set[int] = set()
+        """Descriptors of those who sent much at once: they take turns, after all others."""
+        self.is_spent = False
+        """Whether a pass has done its work; whose turn has not come by then waits for the next."""
+        self._turns: dict[int, None] = {}
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)
@@ -72,24 +79,39 @@ class Loop:
         """Wait for a descriptor no longer, if that was so; to be called before it is closed."""
         if self._functions.pop(descriptor, None):
             self._poller.unregister(descriptor)
+            self.pourers.discard(descriptor)
+            self._turns.pop(descriptor, None)
 
     def watches(self, descriptor: int) -> bool:
         """Tell whether a descriptor is waited for."""
         return descriptor in self._functions
 
-    def ready(self, wait: float) -> Iterator[Callable[[], object]]:
+    def ready(self, wait: float, serve_pourers: bool = True) -> Iterator[Callable[[], object]]:
         """Wait until something is ready, `wait` seconds at the most; yield the function of each socket that is.
 
-        A function may find nothing there (BlockingIOError), since what came before it in the same pass may have closed
-        its socket and opened another with the same descriptor.
+        Pourers come last, and one by one, until the pass is spent; or not at all. A function may find nothing there
+        (BlockingIOError), since what came before it in the same pass may have closed its socket and opened another with
+        the same descriptor.
         """
-        functions = self._functions
+        functions, pourers, turns = self._functions, self.pourers, self._turns
         found = self._poller.poll(wait)
         self.now = time.monotonic()
+        self.is_spent = False
         for descriptor, _ in found:
+            if descriptor in pourers:
+                turns[descriptor] = None
+                continue
             function = functions.get(descriptor)
             if function:
                 yield function
+        if turns and len(turns) == len(found) and not serve_pourers:
+            time.sleep(min(wait, PAUSE))
+        while turns and serve_pourers:
+            descriptor = next(iter(turns))
+            del turns[descriptor]
+            pourers.discard(descriptor)
+            yield functions[descriptor]
+            serve_pourers = not self.is_spent
 
     def catch_signals(self, names: Iterable[str], function: Callable[[int, FrameType | None], object]) -> None:
         """Have signals call a function, and end the wait; those that are ignored (nohup) stay so."""

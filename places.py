@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 
+from listening import is_own_address
 from loop import READ
-from service import Peer, Transport
-from serving import is_own_address
+from peer import Peer, Transport
 from text import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-ACCEPT_AT_ONCE = 200
+ACCEPT_AT_ONCE = 50
 """Connections accepted in one pass, so that a crowd at the door does not hold up those inside."""
+MAX_UNSENT = 256 << 20
+"""Bytes that all connections together may leave unread; then those go that leave most."""
 MAX_LEAVING = 100
 """Connections that may be on their way out, besides those that are served."""
 SPARE_FILES = 32
@@ -57,9 +59,21 @@ class Guest(Peer):
         """Return since when nothing was to be heard, in seconds."""
         return self.heard_at
 
+    def unsent(self) -> int:
+        """Return how many bytes it has not taken yet."""
+        return 0
+
     def is_local(self) -> bool:
         """Tell whether the client is on this machine."""
         return self.host is not None and is_own_address(self.host)
+
+    def can_hear(self) -> bool:
+        """Tell whether it has taken all that was sent."""
+        return not self.unsent()
+
+    def miss(self, _: int) -> None:
+        """Cut the client off."""
+        self.close("it does not read")
 
     def close(self, why: str = "") -> None:
         """Close at once, if that was not done before."""
@@ -111,6 +125,7 @@ class Places(Transport):
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self.pause()
                     return
+        self.loop.pourers.add(listening.fileno())
 
     def pause(self) -> None:
         """Take nobody in until a connection closes, or the next tick."""
@@ -150,6 +165,7 @@ class Places(Transport):
             connection.close("it did not close in time")
         for entrance in [entrance for entrance in self.entering if entrance.deadline < now]:
             entrance.close(f"no PROXY header or TLS handshake within {entrance.WITHIN:g} s")
+        self._limit_unsent()
         if self._idle_timeout:
             since = now - self._idle_timeout
             for connection in [connection for connection in self.served if connection.idle_since() < since]:
@@ -173,6 +189,16 @@ class Places(Transport):
         self._stop_listening()
         for connection in [*self.entering, *self.served, *self.leaving]:
             connection.close("it did not close in time")
+
+    def _limit_unsent(self) -> None:
+        present = [*self.entering, *self.served, *self.leaving]
+        total = sum(connection.unsent() for connection in present)
+        if total > MAX_UNSENT:
+            for connection in sorted(present, key=lambda connection: -connection.unsent()):
+                total -= connection.unsent()
+                connection.close("it does not read, and all unread together is too much")
+                if total <= MAX_UNSENT // 2:
+                    return
 
     def _resume(self) -> None:
         for listening in self._listening:

@@ -26,15 +26,15 @@ class Record:
     """The lines on standard output, with all escaped that could forge or hide one.
 
     What standard output does not take at once is kept, up to LIMIT bytes; what comes after that is counted instead,
-    and the count is shown once there is room again. So are events that a peer can repeat at will: each is shown once,
-    and then counted.
+    and the count is shown once there is room again. Events that a peer can repeat at will are shown a few times, and
+    then counted.
     """
 
     LIMIT = 1 << 20
     COUNT_EVERY = 10.0
     """Seconds."""
     MAX_NAMED = 1000
-    """Events that a peer can repeat which are shown between two counts."""
+    """Events of a kind that a peer can repeat which are shown between two counts."""
 
     def __init__(self, typed: TypedLines) -> None:
         self._typed = typed
@@ -42,7 +42,7 @@ class Record:
         self._unwritten, self._begins_row = bytearray(), True
         self._dropped = 0
         self._has_failed = False
-        self._repeatable: set[tuple[str, str]] = set()
+        self._named: collections.Counter[tuple[str, str | None]] = collections.Counter()
         self._repeated: collections.Counter[str] = collections.Counter()
         self._count_at = 0.0
         self._faults: set[str] = set()
@@ -92,13 +92,26 @@ class Record:
         except UnicodeDecodeError:
             return False
 
-    def repeatable(self, kind: str, subject: str, event: str) -> None:
-        """Show an event that a peer can repeat at will: once for each kind and subject, then by a count for all."""
-        if (kind, subject) in self._repeatable or len(self._repeatable) >= self.MAX_NAMED:
+    def repeatable(
+        self,
+        kind: str,
+        subject: str,
+        event: str,
+        name: str = "",
+        rest: bytes | str = "",
+        *,
+        most: int = 1,
+        trouble: bool = True,
+    ) -> None:
+        """Show an event that a peer can repeat at will: `most` times for each kind and subject, then by a count.
+
+        What only the count tells of costs nothing more, however long it is.
+        """
+        if self._named[kind, subject] >= most or self._named[kind, None] >= self.MAX_NAMED:
             self._repeated[kind] += 1
         else:
-            self._repeatable.add((kind, subject))
-            self.line(event, trouble=True)
+            self._named.update([(kind, subject), (kind, None)])
+            self.line(event, name, visible(rest), trouble=trouble)
 
     def fault(self, error: Exception) -> None:
         """Show a fault in this program on standard error, with its traceback, once for each kind."""
@@ -116,7 +129,7 @@ class Record:
             for kind, count in self._repeated.items():
                 self.line(f"[Server] {kind} {count} more times", trouble=True)
             self._repeated.clear()
-            self._repeatable.clear()
+            self._named.clear()
 
     def flush(self) -> None:
         """Write what there is, as far as that is possible at once."""

@@ -8,18 +8,9 @@ from __future__ import annotations
 
 import argparse
 import enum
+import re
 
-from common import (
-    CONFIRMATION,
-    EXIT,
-    NOT_OBEYED,
-    NOT_SAVED,
-    SHUTTING_DOWN,
-    TERMINATE,
-    TOO_LONG,
-    WORDS,
-    reason,
-)
+from common import CONFIRMATION, EXIT, NOT_OBEYED, NOT_SAVED, SHUTTING_DOWN, TERMINATE, TOO_LONG, WORDS, reason
 from gate import Gate
 from lines import as_line
 from text import TYPE_CHECKING, ending, visible, without_ending
@@ -27,11 +18,13 @@ from text import TYPE_CHECKING, ending, visible, without_ending
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from audience import Audience
     from keeping import AnyArchive, Row
+    from peer import Peer, Transport
     from record import Record
 
     Received = tuple["Peer", list[bytes], bytes]
-    """Who said what; or, without messages, whom to send what reply in place of the usual."""
+    """Who said what, and a reply to each of that in place of the usual, if it is not a message."""
 
 PASS_BYTES, SAVED_PASS_BYTES = 1 << 15, 1 << 17
 """Bytes that a pass reads before it answers; with an archive, more of them share the wait for the disk.
@@ -41,58 +34,12 @@ the system and asked for anew each time, which costs more than all the rest.
 """
 MESSAGE_COST = 64
 """Bytes that each message counts for in that, besides its own."""
-
-
-class Peer:
-    """Somebody who talks to a server; each protocol has its own kind.
-
-    `send(replies, start)` sends replies to what this peer said, `start` before each; a reply has what stood at the end
-    of its message. `tell(lines)` sends what others say, lines without an ending, and may cut off who lags too far
-    behind. `end()` ends the conversation after all that was sent; `close(why)` ends it at once. `is_local()` tells
-    whether the peer is on the server's own machine. `hold()` reads nothing more of a peer until `go_on()`; where there
-    are no connections, what is not read would be lost, so there it does nothing.
-    """
-
-    __slots__ = ("heading", "name", "subject", "where")
-    protocol = "?"
-    is_answered = True
-    """Whether anything is sent to it, and what it says to others."""
-    ends_for_good = False
-    """Whether a message over the limit ends the conversation, and nothing counts that comes after its end."""
-    if TYPE_CHECKING:
-        send: Callable[..., None]
-        tell: Callable[[list[bytes]], None]
-        end: Callable[[], None]
-        close: Callable[[str], None]
-        is_local: Callable[[], bool]
-
-    def hold(self) -> None:
-        """Go on: nothing can be held."""
-
-    go_on = hold
-
-    def rename(self, where: str, record: Record, subject: str = "") -> None:
-        """Be known by an address, and by the subject of a certificate, from now on; the name that is shown has both."""
-        self.where, self.subject = where, subject
-        self.name = f"{where} ({subject})" if subject else where
-        self.heading = record.heading(f"[{self.protocol} Server] Received from ", self.name, ": ")
-
-
-class Transport:
-    """One protocol's sockets.
-
-    `peers()` returns those who are to hear what others say. `tick(now)` ends what has run out of time by `now`, a time
-    of time.monotonic(). `stop()` takes nothing more and ends every conversation, after all that was sent;
-    `is_stopped()` tells whether they have ended. `close()` closes whatever is still open.
-    """
-
-    protocol = "?"
-    if TYPE_CHECKING:
-        peers: Callable[[], Iterable[Peer]]
-        tick: Callable[[float], None]
-        stop: Callable[[], None]
-        is_stopped: Callable[[], bool]
-        close: Callable[[], None]
+LAST_SENDS = 20_000
+"""Calls of the system that a server that stops makes to tell what was said in a room."""
+MOST_EVENTS, MOST_TROUBLE = 500, 100
+"""Comings and goings, and errors, that are shown of one address between two counts."""
+END_OF_EVENT = re.compile(" by| to|:")
+"""What stands between an event and whom it is about."""
 
 
 class Stage(enum.Enum):
@@ -110,6 +57,11 @@ class Service:
         self.record = record
         self.gate = Gate(options.allow, record)
         self.transports: list[Transport] = []
+        self.audience: Audience | None = None
+        if options.reply == "relay":
+            from audience import Audience
+
+            self.audience = Audience(self._peers, self.attend)
         self.stage = Stage.SERVING
         self.reply: str = options.reply
         self.max_message: int = options.max_message
@@ -140,6 +92,10 @@ class Service:
         self._received.append((peer, messages, b""))
         self._texts.append(text)
 
+    def join(self, peer: Peer) -> None:
+        """Have a peer hear what others in a room say from now on."""
+        peer.heard = self.audience.end() if self.audience else 0
+
     def leave(self, peer: Peer) -> None:
         """End a conversation at the end of this pass, after its replies."""
         self._leaving.setdefault(peer, False)
@@ -153,11 +109,16 @@ class Service:
             self._tell_one(visible(name), text)
         elif self.stage is Stage.SERVING:
             self._typed.append((self.transports[0].protocol.lower(), "sent", "*", None, line))
-            count = sum(len(list(transport.peers())) for transport in self.transports)
+            count = len(self._peers())
             self.record.line(f"[Server] To {count} client{'s' * (count != 1)}: ", "", visible(line))
             if not count:
                 self.record.line("[Server] Nobody is there to read that.")
-            self.tell_all([line])
+            self._tell_all([line])
+
+    def hear(self, lines: list[bytes]) -> None:
+        """Tell everybody in the room what was said to other servers of it."""
+        if self.audience:
+            self.audience.say(None, [as_line(line, self._ending) for line in lines])
 
     def is_serving(self) -> bool:
         """Tell whether nothing has asked the server to stop."""
@@ -175,6 +136,8 @@ class Service:
             self.answer(received, text, True)
         elif received or typed:
             self._keeping.keep(received, text, size, typed)
+        if self.audience:
+            self.audience.tell_some()
         self.let_go()
         if self.stage is Stage.ASKED_TO_STOP and not (self._keeping and self._keeping.waits()):
             self._stop()
@@ -186,7 +149,7 @@ class Service:
         for peer, messages, reply in received:
             try:
                 if reply:
-                    self._reply(peer, reply)
+                    self._reply(peer, messages, reply)
                     continue
                 if shows:
                     self.record.messages(peer.heading if saved else self._unsaved(peer), messages, is_harmless)
@@ -198,8 +161,8 @@ class Service:
                     peer.send(messages, CONFIRMATION)
             except Exception as error:
                 self.blame(peer, error)
-        if self.reply == "relay" and saved:
-            self._relay([(peer, messages) for peer, messages, _ in received if messages and peer.is_answered])
+        if self.audience and saved:
+            self._relay(self.audience, received)
 
     def refuse(self, peer: Peer, messages: list[bytes]) -> None:
         """Tell a peer that its messages are not saved."""
@@ -210,9 +173,11 @@ class Service:
         for peer in list(self._leaving):
             if self._keeping and self._keeping.owes(peer):
                 peer.hold()
-            else:
-                del self._leaving[peer]
-                self.attend(peer, peer.end)
+                continue
+            del self._leaving[peer]
+            if self.audience and peer.is_answered:
+                self.attend(peer, self.audience.tell, peer)
+            self.attend(peer, peer.end)
 
     def ask_to_stop(self, why: str, told: Peer | None = None) -> None:
         """Have the server stop at the end of this pass: show why, and tell every client who was not told already."""
@@ -237,9 +202,11 @@ class Service:
             self.record.fault(error)
             peer.close("a fault in this server")
 
-    def show(self, peer: Peer, event: str, rest: str = "", *, trouble: bool = False) -> None:
-        """Show what happened to a peer, and what there is to say of it."""
-        self.record.line(f"[{peer.protocol} Server] {event} ", peer.name, rest, trouble=trouble)
+    def show(self, peer: Peer, event: str, rest: bytes | str = "", *, trouble: bool = False) -> None:
+        """Show what happened to a peer, and what there is to say of it; from an address that is busy, count it."""
+        host, kind = peer.where.rpartition(":")[0], END_OF_EVENT.sub("", event)
+        event, most = f"[{peer.protocol} Server] {event} ", MOST_TROUBLE if trouble else MOST_EVENTS
+        self.record.repeatable(kind, host, event, peer.name, rest, most=most, trouble=trouble)
 
     def _sort_out(self, received: list[Received]) -> list[Received]:
         """Return what was received, with words and messages over the limit told from the others."""
@@ -254,52 +221,52 @@ class Service:
         return found
 
     def _sort_out_one_by_one(self, peer: Peer, messages: list[bytes], found: list[Received]) -> None:
+        exit_reply = b""
         for message in messages:
             text = without_ending(message)
             word = text.strip() if len(text) < self.longest_line else b""  # a longer line goes on, and is no word
-            if word in self._words and word == TERMINATE:
+            is_word, reply = word in self._words, b""
+            if is_word and word == TERMINATE:
                 self._leaving[peer] = peer.ends_for_good
                 return
-            if word in self._words:
-                is_obeyed = self._exit_from == "anyone" or (self._exit_from == "local" and peer.is_local())
-                reply = SHUTTING_DOWN if is_obeyed else NOT_OBEYED % peer.name.encode()
-                found.append((peer, [], reply + ending(message)))
-                if is_obeyed:
-                    self.stage = Stage.ASKED_TO_STOP
-            elif len(text) <= self.max_message:
-                found.append((peer, [message], b""))
+            if is_word:
+                exit_reply = reply = exit_reply or self._take_exit(peer)
+            elif len(text) > self.max_message:
+                reply = TOO_LONG % self.max_message
+            if found and found[-1][0] is peer and found[-1][2] == reply:
+                found[-1][1].append(message)
             else:
-                found.append((peer, [], TOO_LONG % self.max_message + ending(message)))
-                if peer.ends_for_good:
-                    self._leaving[peer] = True
-                    return
+                found.append((peer, [message], reply))
+            if reply and not is_word and peer.ends_for_good:
+                self._leaving[peer] = True
+                return
+
+    def _take_exit(self, peer: Peer) -> bytes:
+        """Have the server stop, if it obeys this peer; return what to reply."""
+        if self._exit_from == "anyone" or (self._exit_from == "local" and peer.is_local()):
+            self.stage = Stage.ASKED_TO_STOP
+            return SHUTTING_DOWN
+        return NOT_OBEYED % peer.name.encode()
 
     def _unsaved(self, peer: Peer) -> bytes:
         return self.record.heading(f"[{peer.protocol} Server] Not saved, from ", peer.name, ": ")
 
-    def _reply(self, peer: Peer, reply: bytes) -> None:
-        if reply.startswith(SHUTTING_DOWN):
+    def _reply(self, peer: Peer, messages: list[bytes], reply: bytes) -> None:
+        if reply == SHUTTING_DOWN:
             self.ask_to_stop(f"[{peer.protocol} Server] Shutdown command received from {peer.name}.", peer)
-        elif peer.is_answered:
-            self.show(peer, "Sent to", f": {visible(reply)}", trouble=True)
-        peer.send([reply])
+        else:
+            for _ in messages if peer.is_answered else ():
+                self.show(peer, "Sent to", b": " + reply, trouble=True)
+        peer.send([reply + ending(message) for message in messages])
 
-    def _relay(self, said: list[tuple[Peer, list[bytes]]]) -> None:
-        blocks = [
-            (
-                peer,
-                [peer.name.encode() + b": " + as_line(without_ending(message), self._ending) for message in messages],
-            )
-            for peer, messages in said
-        ]
-        speakers = {peer for peer, _ in said}
-        if speakers:
-            self.tell_all([line for _, lines in blocks for line in lines], speakers)
-        for peer in speakers if len(speakers) > 1 else ():
-            self.attend(peer, peer.tell, [line for speaker, lines in blocks if speaker is not peer for line in lines])
+    def _relay(self, audience: Audience, received: list[Received]) -> None:
+        for peer, messages, reply in received:
+            if not reply and peer.is_answered:
+                start = peer.name.encode() + b": "
+                audience.say(peer, [start + as_line(without_ending(message), self._ending) for message in messages])
 
     def _tell_one(self, name: str, line: bytes) -> None:
-        found = [peer for transport in self.transports for peer in transport.peers() if peer.where == name]
+        found = [peer for peer in self._peers() if peer.where == name]
         if not found:
             self.record.line(f"[Server] Nobody here has the address {name}. Nothing was sent.")
         for peer in found[:1]:
@@ -307,19 +274,18 @@ class Service:
             self.record.line("[Server] To ", peer.name, f": {visible(line)}")
             self.attend(peer, peer.tell, [line])
 
-    def hear(self, lines: list[bytes]) -> None:
-        """Tell everybody who is there what was said to other servers of this room."""
-        self.tell_all([as_line(line, self._ending) for line in lines])
+    def _peers(self) -> list[Peer]:
+        return [peer for transport in self.transports for peer in transport.peers()]
 
-    def tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
-        """Tell lines to everybody who is there."""
-        for transport in self.transports:
-            for peer in list(transport.peers()):
-                if peer not in except_for:
-                    self.attend(peer, peer.tell, lines)
+    def _tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
+        for peer in self._peers():
+            if peer not in except_for:
+                self.attend(peer, peer.tell, lines)
 
     def _stop(self) -> None:
         self.stage = Stage.STOPPING
-        self.tell_all([SHUTTING_DOWN], self._told_to_stop)
+        if self.audience:
+            self.audience.tell_some(LAST_SENDS)
+        self._tell_all([SHUTTING_DOWN], self._told_to_stop)
         for transport in self.transports:
             transport.stop()

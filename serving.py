@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import ipaddress
 import signal
-import socket
 import sys
 import time
 
-from common import Failure, Parser, reason, whole_number
+from common import Parser, whole_number
 from loop import Loop
+from peer import Peer
 from record import Record, TimedRecord
-from service import Peer, Service, Stage
+from service import Service, Stage
 from terminal import TypedLines
-from text import TYPE_CHECKING, resolve, show_address
+from text import TYPE_CHECKING, show_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from gate import Network
     from keeping import AnyArchive
-    from service import Transport
+    from peer import Transport
     from stream_archive import Place
     from text import Address
 
@@ -30,8 +29,6 @@ TICK = 1.0
 """Seconds between two looks at what has run out of time."""
 RETRY = 0.02
 """Seconds between two looks at what nothing tells of: room for the record, the last client gone."""
-NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-"""What a system says of an address that it has not."""
 STOP_WITHIN = 1.5
 """Seconds that a stopping server gives its clients to read what they are owed."""
 
@@ -74,72 +71,6 @@ def place(text: str) -> str | Place:
     from stream_archive import Place
 
     return Place(text)
-
-
-def open_all(
-    options: argparse.Namespace,
-    port: int,
-    kind: socket.SocketKind,
-    open_one: Callable[[socket.AddressFamily, Address, bool], socket.socket],
-) -> list[socket.socket]:
-    """Return a socket for each address of the host in `options`, all with one port. Raises Failure.
-
-    Of a name's addresses, those that this machine has not, such as `::1` without IPv6, are left out.
-    """
-    try:
-        places = dict.fromkeys(resolve(options.host, port, kind))
-    except OSError as error:
-        raise Failure(str(error)) from error
-    opened: list[socket.socket] = []
-    missing: list[Failure] = []
-    for family, address in places:
-        own = (address[0], opened[0].getsockname()[1] if opened else port, *address[2:])  # port 0: which one it took
-        try:
-            opened.append(open_one(family, own, options.reuse_port))
-        except OSError as error:
-            missing.append(listen_failure(own, error))
-            if error.errno not in NOT_HERE:
-                raise missing[-1] from error
-    if not opened:
-        raise missing[0]
-    return opened
-
-
-def prepare(unbound: socket.socket, address: Address, shares_port: bool) -> None:
-    """Set what a socket for an address of this machine needs; `::` takes IPv4, too. Raises OSError and Failure."""
-    unbound.setblocking(False)
-    if shares_port:
-        if not hasattr(socket, "SO_REUSEPORT"):
-            raise Failure("this system does not let programs share a port; leave out --reuse-port")
-        unbound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if unbound.family == socket.AF_INET6:
-        unbound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
-
-
-def listen_failure(address: Address, error: OSError) -> Failure:
-    """Return the Failure for an address that can not be listened on."""
-    port = address[1]
-    cures = {
-        errno.EADDRINUSE: f"port {port} is in use; stop the program that has it, or choose another port (0: any)",
-        errno.EACCES: f"port {port} needs more rights; choose one of 1024 or above",
-        errno.EINVAL: f"{address[0]} is not enough; name the interface, too, as in fe80::1%eth0",
-        errno.EADDRNOTAVAIL: "this machine has no such address; --host takes one of its own, 0.0.0.0 or ::",
-    }
-    return Failure(f"cannot listen on {show_address(address)}: {cures.get(error.errno or 0, reason(error))}")
-
-
-def is_own_address(host: str) -> bool:
-    """Tell whether an address is this machine's: what is sent to such a one also comes from it."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if address.is_loopback:
-        return True
-    try:
-        family, there = resolve(host, 9, socket.SOCK_DGRAM)[0]  # which knows interfaces by their names
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(there)  # which sends nothing
-            return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0]) == address
-    except OSError:
-        return False
 
 
 class Server:
@@ -188,6 +119,7 @@ class Server:
         """Serve until told to stop; then give the archive, and after it the clients, STOP_WITHIN seconds."""
         self.loop.watch(self.typed.socket.fileno(), self._read_typed)
         self.typed.start()
+        self.record.tick(time.monotonic())
         self.record.line("Type a line to send it to every client, 'exit' to stop.")
         self.record.flush()
         self.typed.ask()
@@ -196,7 +128,7 @@ class Server:
         self._pass_until(lambda: self.service.stage is Stage.STOPPING)
         if self.archive and self.service.stage is not Stage.STOPPING:
             self.archive.close()  # which tells that what still waits is not kept
-            self.service.finish_pass()
+            self._attend(self.service.finish_pass)
         self._pass_until(lambda: all(part.is_stopped() for part in self.service.transports))
 
     def close(self) -> None:
@@ -217,8 +149,12 @@ class Server:
 
     def _pass(self, wait: float) -> None:
         service, record = self.service, self.record
+        audience, may_pour = service.audience, True
+        if audience:
+            wait = 0.0 if audience.is_busy() else wait
+            may_pour = not (audience.is_busy() or audience.is_full())
         now = time.monotonic()  # what has come by now is read before anybody is found late, also after Ctrl-Z
-        for function in self.loop.ready(min(wait, max(self._next_tick - now, 0))):
+        for function in self.loop.ready(min(wait, max(self._next_tick - now, 0)), may_pour):
             try:
                 function()
             except BlockingIOError:
@@ -226,14 +162,22 @@ class Server:
             except Exception as error:
                 self._blame(function, error)
             if service.received_bytes > service.pass_bytes:
-                service.finish_pass()
+                self._attend(service.finish_pass)
                 record.flush()
-        service.finish_pass()
+                self.loop.is_spent = True
+        self._attend(service.finish_pass)
         if now >= self._next_tick:
             self._next_tick = now + TICK
             for tick in (*self._ticks, *(transport.tick for transport in service.transports)):
-                tick(now)
+                self._attend(tick, now)
         record.flush()
+
+    def _attend(self, step: Callable[..., None], *arguments: object) -> None:
+        """Take a step of the pass; a fault in it is shown, and the server goes on."""
+        try:
+            step(*arguments)
+        except Exception as error:
+            self.record.fault(error)
 
     def _blame(self, function: Callable[[], object], error: Exception) -> None:
         """Let an error end the conversation in which it happened, if it was in one."""

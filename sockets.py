@@ -13,6 +13,9 @@ KEEPALIVE = (("TCP_KEEPIDLE", 45), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 SO_NWRITE = 0x1024
 """What macOS calls that number; Python has no name for it."""
 
+USER_TIMEOUT = 120_000
+"""Milliseconds that what was sent may stay unacknowledged: tcp(7)."""
+
 
 def keep_alive(connected: socket.socket) -> None:
     """Have the kernel find out within two minutes that a silent peer's machine is gone."""
@@ -34,6 +37,13 @@ def unacknowledged(connected: socket.socket) -> int:
         return int.from_bytes(fcntl.ioctl(connected, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     except (ImportError, AttributeError, OSError):  # Windows; a system that knows it of terminals alone
         return 0
+
+
+def limit_patience(connected: socket.socket) -> None:
+    """Have the kernel give up within two minutes, too, when what it sends is not acknowledged, or not taken."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        with contextlib.suppress(OSError):
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
 
 
 def send_at_once(connected: socket.socket) -> None:

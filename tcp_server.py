@@ -15,12 +15,14 @@ import socket
 from common import FULL, Parser, check_tls_options, run, seconds, whole_number
 from entrance import Entrance
 from gate import Crowd, Gate
+from leaving import FLUSH_TIME
 from lines import RECEIVE_SIZE, Lines
+from listening import is_forged, open_all, prepare
 from loop import WRITE
+from peer import Transport
 from places import Places
-from service import Transport
-from serving import Server, add_arguments, network, open_all, prepare, serve
-from sockets import keep_alive, reuse_address, send_at_once
+from serving import Server, add_arguments, network, serve
+from sockets import keep_alive, limit_patience, reuse_address, send_at_once
 from telnet import Opening
 from text import TYPE_CHECKING, show_address, shown_host
 
@@ -36,17 +38,11 @@ PORT = 65432
 MAX_CLIENTS = 10000
 BACKLOG = 4096
 """Connections that the kernel may complete before accept() takes them; its own limit may be lower."""
-FEW = 2048
+FEW, MANY = 2048, 32
 SHORT_LINE = 32
 """Bytes read at once from who sends lines that are shorter on average: each costs, and others wait meanwhile."""
 MAX_LAG = 1 << 20
 """Bytes said by others that a client may leave unread before it is cut off."""
-FLUSH_TIME = 10.0
-"""Seconds without progress after which unsent replies of a conversation that has ended are given up."""
-DRAIN_TIME = 2.0
-DRAIN_BYTES = 16 << 20
-"""What is read and thrown away after the last reply: closing a socket that has unread input resets the connection,
-and a reset destroys replies that the client has not read yet (RFC 1122, 4.2.2.13)."""
 
 
 def open_listener(family: socket.AddressFamily, address: Address, shares_port: bool) -> socket.socket:
@@ -89,15 +85,16 @@ class Listener(Places):
         connected, address = listener.accept()
         name = show_address(address)
         host = shown_host(name)
-        if not (self.proxies or self.service.gate).check(host):
+        if is_forged(address[0], connected.getsockname()[0]) or not (self.proxies or self.service.gate).check(host):
             connected.close()
             return
         connected.setblocking(False)
         keep_alive(connected)
+        limit_patience(connected)
         send_at_once(connected)
         connection = Connection(self, connected, name, host, self._new_lines())
         if self.is_full():
-            self.record.line("[TCP Server] Turned away ", name, f": {self.max_clients} are connected", trouble=True)
+            self.service.show(connection, "Turned away", f": {self.max_clients} are connected", trouble=True)
             self.service.attend(connection, connection.turn_away, FULL % self.max_clients)
         elif self.proxies:
             connection.come_in()
@@ -120,7 +117,7 @@ class Connection(Entrance):
     turn to close. A closed connection has none, nor has one that is held until the archive has answered.
     """
 
-    __slots__ = ("_at_end", "_drained", "_held", "_read_size", "_service", "_transmit", "_unsent", "lines", "receive")
+    __slots__ = ("_is_held", "_pours", "_read_size", "_service", "_transmit", "lines", "receive")
     ends_for_good = True
 
     def __init__(self, listener: Listener, connected: socket.socket, name: str, host: str | None, lines: Lines) -> None:
@@ -128,17 +125,15 @@ class Connection(Entrance):
         self.receive, self._transmit = connected.recv, connected.send
         self.lines: Any = lines
         self._service = listener.service
-        self._unsent: bytes | bytearray = b""
         self._read_size = FEW
-        self._drained = 0
-        self._at_end = False
-        self._held = False
+        self._is_held = self._pours = False
 
     def begin(self, data: bytes = b"") -> None:
         """Serve the client, who has sent this much."""
         self.move(self.places.served, self.read)
         if self._unsent:  # of the handshake
             self.loop.watch(self.socket.fileno(), self.flush, WRITE)
+        self._service.join(self)
         self._service.show(self, "Connected by")
         self._take(data)
 
@@ -168,32 +163,48 @@ class Connection(Entrance):
             self.loop.watch(self.socket.fileno(), self.flush, WRITE)
 
     def tell(self, lines: list[bytes]) -> None:
-        """Send lines of others; cut the client off if it lags more than MAX_LAG bytes behind."""
-        if len(self._unsent) > max(MAX_LAG, 2 * self._service.max_message):  # its own reply may be as long
+        """Send lines of the server's own; cut the client off if it lags more than MAX_LAG bytes behind."""
+        if self.unsent() > max(MAX_LAG, 2 * self._service.max_message):  # its own reply may be as long
             self.close("it does not read")
         else:
-            self.send_bytes(self.lines.pack(lines))
+            self.hear(lines)
+
+    def hear(self, lines: list[bytes]) -> None:
+        """Send lines of others."""
+        self.send_bytes(self.lines.pack(lines))
+        if not self._unsent:
+            self.heard_at = self.loop.now
+
+    def unsent(self) -> int:
+        """Return how many bytes the client has not taken yet."""
+        return len(self._unsent) + int(self.lines.unsent())
 
     def flush(self) -> None:
         """Send what did not fit; then go on reading."""
         del self._unsent[: self._transmit(self._unsent)]  # type: ignore[union-attr]
         self.heard_at = self.loop.now
-        if not self._unsent and self._held:
+        if self._unsent:
+            return
+        if self._is_held:
             self.loop.forget(self.socket.fileno())
-        elif not self._unsent:
+        else:
             self.loop.watch(self.socket.fileno(), self.handshake if self in self.places.entering else self.read)
+        if self._service.audience and self in self.places.served:
+            self._service.audience.tell(self)
 
     def hold(self) -> None:
         """Read nothing more until go_on()."""
-        self._held = True
+        self._is_held = True
         if not self._unsent:
             self.loop.forget(self.socket.fileno())
 
     def go_on(self) -> None:
-        """Read on, if the conversation still goes on."""
-        self._held = False
+        """Read on, if the conversation still goes on; who sent much still has its turn after all others."""
+        self._is_held = False
         if self in self.places.served and not self._unsent:
             self.loop.watch(self.socket.fileno(), self.read)
+            if self._pours:
+                self.loop.pourers.add(self.socket.fileno())
 
     def turn_away(self, reply: bytes) -> None:
         """Send this reply alone, but for TLS, where it would take a handshake; and end."""
@@ -201,30 +212,9 @@ class Connection(Entrance):
             self.send([reply])
         self.end()
 
-    def end(self) -> None:
-        """Send what is unsent, half-close, wait for the client to close, and close."""
-        if self.socket.fileno() < 0:
-            return
-        self.send_bytes(self.lines.finish())
-        if self._unsent:
-            self.move(self.places.leaving, self.flush_last, WRITE)
-            self.deadline = self.loop.now + FLUSH_TIME
-        else:
-            self._half_close()
-
-    def flush_last(self) -> None:
-        """Send what did not fit; then half-close."""
-        self.flush()
-        self.deadline = self.loop.now + FLUSH_TIME
-        if not self._unsent:
-            self._half_close()
-
-    def drain(self) -> None:
-        """Throw away what still comes, until the client closes."""
-        data = self.receive(RECEIVE_SIZE)
-        self._drained += len(data)
-        if not data or self._drained > DRAIN_BYTES:
-            self.close()
+    def half_close(self) -> None:
+        """End the sending side: the client reads to its end, and closes then. Raises OSError."""
+        self.socket.shutdown(socket.SHUT_WR)
 
     def close(self, why: str = "") -> None:
         """Close at once."""
@@ -234,12 +224,15 @@ class Connection(Entrance):
 
     def idle_since(self) -> float:
         """Return when the client last sent or took something, in seconds; one that has to read gets more time."""
-        return self.heard_at + (FLUSH_TIME if self._unsent or self._held else 0.0)
+        return self.heard_at + (FLUSH_TIME if self._unsent or self._is_held else 0.0)
 
     def _take(self, data: bytes) -> None:
         """Hand the lines that are whole now to the service."""
         self.heard_at = self.loop.now
         lines, service = self.lines.take(data), self._service
+        self._pours = len(data) >= FEW or len(lines) > MANY
+        if self._pours:
+            self.loop.pourers.add(self.socket.fileno())
         if len(data) >= FEW:
             self._read_size = FEW if len(lines) * SHORT_LINE > len(data) else RECEIVE_SIZE
         if len(self.lines.unfinished) > service.longest_line:
@@ -263,17 +256,6 @@ class Connection(Entrance):
             self.close("it does not finish what it began in TLS")
         elif self.lines.ended:
             self._take_end(self.lines.cut())
-
-    def _half_close(self) -> None:
-        if self._at_end:
-            self.close()
-            return
-        self.move(self.places.leaving, self.drain)
-        self.deadline = self.loop.now + DRAIN_TIME
-        try:
-            self.socket.shutdown(socket.SHUT_WR)
-        except OSError:  # the client has reset the connection
-            self.close()
 
 
 def main() -> int:

@@ -10,18 +10,20 @@ from __future__ import annotations
 import first  # noqa: F401  # isort: skip
 
 import argparse
-import collections
-import re
+import ipaddress
 import socket
-import sys
+from operator import attrgetter
 
+from circles import Circles, Unanswered
 from common import MAX_DATAGRAM, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
+from listening import is_forged, open_all, prepare
 from losses import Losses
-from service import Peer, Transport
-from serving import Server, add_arguments, is_own_address, open_all, prepare, serve
+from packet_info import ANCILLARY_SIZE, PacketInfo, ask_for_packet_info
+from peer import Peer, Transport
+from service import MESSAGE_COST
+from serving import Server, add_arguments, serve
 from sockets import widen_buffer
 from text import TYPE_CHECKING, ending, plain_host, show_address
-from unanswered import PRIVILEGED_PORTS, RELAYED_TWICE, Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,16 +37,12 @@ DATAGRAMS_AT_ONCE = 256
 """Datagrams read in one pass, so that other sockets get their turn."""
 DATAGRAM_SIZE = 65536
 """Bytes that no datagram exceeds, over IPv6 either, so that none is cut."""
-ANCILLARY_SIZE = 64
-"""Bytes that recvmsg needs to tell which address a datagram was sent to."""
 PEER_TIME = 60.0
 """Seconds for which a peer hears what others say after its own last datagram."""
-MAX_PEERS = 10000
+MAX_PEERS, MAX_FORGOTTEN = 10000, 1000
+"""Peers that are known, and how many of them, those who were silent longest, make room when there are more."""
 MAX_TOLD = 10000
-"""Datagrams that what others say in one pass may become; what is more is dropped, as UDP may."""
-MAX_REPEATS = 1000
-"""Equal datagrams from one peer within a second that are echoed before one is dropped, which ends a circle."""
-IP_PKTINFO: int | None = getattr(socket, "IP_PKTINFO", 8 if sys.platform == "linux" else None)  # since Python 3.10
+"""Datagrams that what others say may become at once; what is more is dropped, as UDP may."""
 
 
 def open_endpoint(family: socket.AddressFamily, address: Address, shares_port: bool) -> socket.socket:
@@ -68,17 +66,19 @@ class Endpoint(Transport):
     def __init__(self, server: Server, endpoint: socket.socket) -> None:
         self.service, self.loop, self.record = server.service, server.loop, server.record
         self._peers: dict[Address, UdpPeer] = {}
-        self._repeats: collections.Counter[int] = collections.Counter()
-        self._may_circle = self.service.reply in ("echo", "relay")
-        self._unsent = 0
+        self.unsent = 0
         self._socket = endpoint
         self._losses = Losses(self._socket, self.record, self.protocol)
         self._address: Address = self._socket.getsockname()
-        self._is_wildcard = self._address[0] in ("0.0.0.0", "::")
-        self._tells_destination = self._is_wildcard and tell_destination(self._socket)
-        self._receive = self._receive_with_destination if self._tells_destination else self._socket.recvfrom
+        self.is_wildcard = self._address[0] in ("0.0.0.0", "::")
+        self._circles = Circles(self.service.reply, "" if self.is_wildcard else self._address[0], self._address[1])
+        self.hears_itself_only = ipaddress.ip_address(self._address[0].partition("%")[0]).is_loopback
+        self._has_packet_info = not self.hears_itself_only and ask_for_packet_info(self._socket)
+        self._receive = self._receive_with_packet_info if self._has_packet_info else self._socket.recvfrom
         self.loop.watch(self._socket.fileno(), self.read)
         server.announce("UDP", self._address)
+        if self.service.audience and self.service.gate.is_open() and not self.hears_itself_only:
+            self.record.line("[UDP Server] Peers elsewhere hear little of the room; --allow vouches for them.")
 
     def read(self) -> None:
         """Hand the datagrams that came to the service."""
@@ -92,6 +92,8 @@ class Endpoint(Transport):
         """Receive what is there, as much as a pass may bring, and deliver it."""
         receive, peers, service, now = self._receive, self._peers, self.service, self.loop.now
         for _ in range(DATAGRAMS_AT_ONCE):
+            if service.received_bytes > service.pass_bytes:
+                break
             try:
                 data, key = receive(DATAGRAM_SIZE)
             except BlockingIOError:
@@ -99,24 +101,26 @@ class Endpoint(Transport):
             except OSError:  # Windows tells here that nobody took an earlier reply
                 continue
             peer = peers.get(key) or self._meet(key)
+            if peer is None or not data:  # refused, or a sign of life
+                service.received_bytes += len(data) + MESSAGE_COST
             if peer is None:
                 continue
             peer.heard_at = now
             if not data:
-                continue  # a sign of life
+                continue
             peer.tail = data[-2:]
             speaker: Peer = peer
-            if self._may_circle or peer.suspicion or data.startswith(OWN_REPLIES):
-                why = self._why_unanswered(peer, data)
+            if self._circles.may_be or peer.doubt or data.startswith(OWN_REPLIES):
+                peer.said += len(data)
+                why = self._circles.find(peer, data)
                 if why:
                     peers.pop(key, None)  # and it is told nothing more
                     speaker = Unanswered(peer, why, service)
             deliver(speaker, [data])
-            if service.received_bytes > service.pass_bytes:
-                return
+        self.loop.pourers.add(self._socket.fileno())
 
-    def _receive_with_destination(self, size: int) -> tuple[bytes, Address]:
-        """Return a datagram, and the addresses that it came from and was sent to. Raises OSError."""
+    def _receive_with_packet_info(self, size: int) -> tuple[bytes, Address]:
+        """Return a datagram, and the address that it came from with what else is told. Raises OSError."""
         data, ancillary, _, address = self._socket.recvmsg(size, ANCILLARY_SIZE)
         return data, (address, *ancillary)
 
@@ -126,24 +130,18 @@ class Endpoint(Transport):
             datagram = (start + reply)[:MAX_DATAGRAM]
             try:
                 if peer.source:
-                    self._send_from(peer, datagram)
+                    self._socket.sendmsg([datagram], peer.source, 0, peer.address)
                 else:
                     self._socket.sendto(datagram, peer.address)
             except BlockingIOError:
-                self._unsent += 1
+                self.unsent += 1
             except OSError as error:
-                event = f"[UDP Server] Cannot send to {peer.name}: {reason(error)}"
-                self.record.repeatable("Could not send", peer.name, event)
-
-    def _send_from(self, peer: UdpPeer, datagram: bytes) -> None:
-        """Send a datagram from the address that the peer sent to. Raises OSError."""
-        try:
-            self._socket.sendmsg([datagram], peer.source, 0, peer.address)
-        except BlockingIOError:
-            raise
-        except OSError:  # it was the address of a group, or of all in a network, where no reply can come from
-            self._socket.sendto(datagram, peer.address)
-            peer.source = []
+                if peer.source:  # the address of a group, or of all in a network, where no reply can come from
+                    peer.source = []
+                    self.send(peer, [reply], start)
+                else:
+                    event = f"[UDP Server] Cannot send to {peer.name}: {reason(error)}"
+                    self.record.repeatable("Could not send", peer.name, event)
 
     def stop(self) -> None:
         """Take no more messages."""
@@ -162,14 +160,11 @@ class Endpoint(Transport):
     def peers(self) -> Iterable[UdpPeer]:
         """Return who was heard from lately."""
         since = self.loop.now - PEER_TIME
-        return [peer for peer in self._peers.values() if peer.heard_at >= since and not peer.suspicion]
+        return [peer for peer in self._peers.values() if peer.heard_at >= since and not peer.doubt]
 
-    def what_fits(self, datagrams: list[bytes]) -> list[bytes]:
-        """Return what each peer may be told in a pass, without what is too long to be sent; count the rest."""
-        most = max(MAX_TOLD // max(len(self._peers), 1), 1)
-        fitting = [datagram for datagram in datagrams if len(datagram) <= MAX_DATAGRAM][:most]
-        self._unsent += len(datagrams) - len(fitting)
-        return fitting
+    def most_told(self) -> int:
+        """Return how many lines each peer may be told of what others say at once."""
+        return max(MAX_TOLD // max(len(self._peers), 1), 1)
 
     def forget(self, peer: UdpPeer, why: str = "") -> None:
         """Tell a peer nothing more until it is heard from again."""
@@ -180,99 +175,89 @@ class Endpoint(Transport):
         """Forget who was not heard from lately, count repeated datagrams anew, and show how many were dropped."""
         for peer in [peer for peer in self._peers.values() if peer.heard_at < now - PEER_TIME]:
             del self._peers[peer.key]
-        self._repeats.clear()
+        self._circles.forget()
         self._losses.show()
-        if self._unsent:
-            self.record.line(f"[UDP Server] {self._unsent} datagrams were not sent: there was no room for them")
-            self._unsent = 0
+        if self.unsent:
+            self.record.line(f"[UDP Server] {self.unsent} datagrams were not sent: there was no room for them")
+            self.unsent = 0
 
     def _meet(self, key: Address) -> UdpPeer | None:
         """Return a new peer, or None if it may not come in."""
-        address, ancillary = (key[0], key[1:]) if self._tells_destination else (key, ())
+        address, infos = (key[0], [PacketInfo(*told) for told in key[1:]]) if self._has_packet_info else (key, [])
+        if any(is_forged(address[0], info.own_host()) for info in infos):
+            self.record.repeatable("Refused", address[0], f"[UDP Server] Refused {address[0]}: it came over IPv6")
+            return None
         if not self.service.gate.check(plain_host(address[0])):
             return None
         if len(self._peers) >= MAX_PEERS:
-            del self._peers[next(iter(self._peers))]  # whoever has been known longest
-        peer = self._peers[key] = UdpPeer(self, address, key, [as_source(*item) for item in ancillary])
-        host, port = address[:2]
-        if port < PRIVILEGED_PORTS:
-            peer.suspicion = "a port that services answer from"
-        elif port == self._address[1] and (host == self._address[0] or (self._is_wildcard and peer.is_local())):
-            peer.suspicion = "this server's own address"
+            for silent in sorted(self._peers.values(), key=attrgetter("heard_at"))[:MAX_FORGOTTEN]:
+                del self._peers[silent.key]
+        peer = self._peers[key] = UdpPeer(self, address, key, infos)
+        peer.doubt = self._circles.suspect(*address[:2])
+        self.service.join(peer)
         return peer
-
-    def _why_unanswered(self, peer: UdpPeer, data: bytes) -> str:
-        """Return why an answer may go in a circle between servers that each return what comes; "" if it does not."""
-        if data.startswith(OWN_REPLIES):
-            return "a server's reply"  # so two servers that only confirm never talk in circles
-        if self.service.reply == "relay" and re.match(RELAYED_TWICE, data):
-            return "two servers have relayed it"
-        if self.service.reply == "echo":
-            which = hash((peer.key, data))  # short, where a datagram may be long
-            self._repeats[which] += 1
-            if self._repeats[which] > MAX_REPEATS:
-                del self._repeats[which]
-                return f"the same more than {MAX_REPEATS} times within a second"
-        return peer.suspicion
 
 
 class UdpPeer(Peer):
     """An address that datagrams come from, and the address of this machine that they were sent to.
 
-    `key` is both, as far as they are known, and `source` is the latter, as sendmsg takes it. `heard_at` is when the
-    last datagram came, in seconds of time.monotonic(), and `tail` its end. `suspicion` is why it gets no answer.
+    `key` is both, as far as they are known, `source` the latter, as sendmsg takes it, and `infos` what the system told
+    of the first datagram. `heard_at` is when the last one came, in seconds of time.monotonic(), and `tail` its end.
+    `doubt` is why it gets no answer; `said` and `told` are bytes in a room, `trust` whether it hears more.
     """
 
-    __slots__ = ("_endpoint", "address", "heard_at", "key", "source", "suspicion", "tail")
+    __slots__ = ("address", "endpoint", "heard_at", "infos", "key", "said", "source", "doubt", "tail", "told", "trust")
+    takes_line_by_line = True
     protocol = "UDP"
 
-    def __init__(self, endpoint: Endpoint, address: Address, key: Address, source: list[Any]) -> None:
-        self._endpoint, self.address, self.key, self.source = endpoint, address, key, source
-        self.heard_at, self.tail, self.suspicion = 0.0, b"", ""
+    def __init__(self, endpoint: Endpoint, address: Address, key: Address, infos: list[PacketInfo]) -> None:
+        self.endpoint, self.address, self.key, self.infos = endpoint, address, key, infos
+        self.source: list[Any] = [info.source() for info in infos] if endpoint.is_wildcard else []
+        self.heard_at, self.tail, self.doubt = 0.0, b"", ""
+        self.said = self.told = 0
+        self.trust: bool | None = None
         self.rename(show_address(address), endpoint.record)
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
         """Send replies, a datagram each, with `start` before it."""
-        self._endpoint.send(self, replies, start)
+        self.endpoint.send(self, replies, start)
 
     def tell(self, lines: list[bytes]) -> None:
-        """Send lines of others, a datagram each, ended as the peer ended its own last message."""
+        """Send lines, a datagram each, ended as the peer ended its own last message; drop what no datagram holds."""
         line_end = ending(self.tail) if self.tail.endswith(b"\n") else b""
-        self.send(self._endpoint.what_fits([line + line_end for line in lines]))
+        fitting = [line + line_end for line in lines if len(line) + len(line_end) <= MAX_DATAGRAM]
+        self.endpoint.unsent += len(lines) - len(fitting)
+        self.send(fitting)
+
+    def hear(self, lines: list[bytes]) -> None:
+        """Send lines of others; to one that nobody vouches for, as much as it has earned by what it sent."""
+        if self.trust is None:
+            self.trust = not self.endpoint.service.gate.is_open() or self.is_local()
+        if not self.trust:
+            from audience import affordable
+
+            lines, self.told = affordable(lines, self.said, self.told)
+        self.tell(lines)
+
+    def most_behind(self) -> int:
+        """Return how many lines the peer may be behind others."""
+        return self.endpoint.most_told()
+
+    def miss(self, count: int) -> None:
+        """Note that so many lines are lost to it."""
+        self.endpoint.unsent += count
 
     def end(self) -> None:
         """Forget the peer."""
-        self._endpoint.forget(self)
+        self.endpoint.forget(self)
 
     def close(self, why: str) -> None:
         """Forget the peer, and show why."""
-        self._endpoint.forget(self, why)
+        self.endpoint.forget(self, why)
 
     def is_local(self) -> bool:
         """Tell whether the peer is on this machine."""
-        return is_own_address(plain_host(self.address[0]))
-
-
-def tell_destination(endpoint: socket.socket) -> bool:
-    """Have recvmsg tell which own address a datagram was sent to (ip(7), ipv6(7)); tell whether the system can."""
-    if endpoint.family == socket.AF_INET6:
-        level, option = socket.IPPROTO_IPV6, getattr(socket, "IPV6_RECVPKTINFO", None)
-    else:
-        level, option = socket.IPPROTO_IP, IP_PKTINFO
-    if option is None or not hasattr(endpoint, "recvmsg"):
-        return False
-    endpoint.setsockopt(level, option, 1)
-    return True
-
-
-def as_source(level: int, kind: int, packet_info: bytes) -> tuple[int, int, bytes]:
-    """Turn what recvmsg told of a datagram's destination into the source for sendmsg, leaving the route to the kernel.
-
-    IPv4: struct in_pktinfo, interface, local address, destination. IPv6: struct in6_pktinfo, address, interface.
-    """
-    if level == socket.IPPROTO_IP:
-        return level, kind, bytes(4) + packet_info[4:8] + bytes(4)
-    return level, kind, packet_info[:16] + bytes(4)
+        return self.endpoint.hears_itself_only or any(info.is_from_here(self.address[0]) for info in self.infos)
 
 
 def open_endpoints(server: Server, options: argparse.Namespace, port: int) -> list[Endpoint]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import re
 import select
+import shutil
 import socket
 import struct
+import subprocess
 import sys
 import unittest
 from pathlib import Path
@@ -18,6 +21,7 @@ from support import (
     Server,
     TestCase,
     receive_lines,
+    wait_until,
 )
 
 SEED = 3
@@ -135,6 +139,36 @@ class PeerTest(TestCase):
         connecting.settimeout(PATIENCE)
         connecting.connect(("127.0.0.1", port))
         return connecting
+
+    @staticmethod
+    def _has_begun(process: Process) -> bool:
+        return bool(process.output) or process.popen.poll() is not None
+
+    def two_machines(self) -> tuple[list[str], list[str]]:
+        """Return what runs a command on each of two machines that are joined by a cable: 10.9.8.N and fd09::N."""
+        for tool in ("unshare", "nsenter", "ip"):
+            if not shutil.which(tool):
+                self.skipTest(f"{tool} is not installed")
+        holders = [self.start("unshare", "-n", "sh", "-c", "echo here; exec cat") for _ in range(2)]
+        machines = [["nsenter", "-n", "-t", str(holder.popen.pid)] for holder in holders]
+        for holder in holders:  # each ends with its standard input
+            wait_until(functools.partial(self._has_begun, holder), "a network namespace")
+        commands = [
+            [*machines[0], "ip", "link", "add", "cable0", "type", "veth", "peer", "name", "cable1"],
+            [*machines[0], "ip", "link", "set", "cable1", "netns", str(holders[1].popen.pid)],
+        ]
+        for number, machine in enumerate(machines):
+            commands += [
+                [*machine, "ip", "address", "add", f"10.9.8.{number + 1}/24", "dev", f"cable{number}"],
+                [*machine, "ip", "address", "add", f"fd09::{number + 1}/64", "dev", f"cable{number}", "nodad"],
+                [*machine, "ip", "link", "set", f"cable{number}", "up"],
+                [*machine, "ip", "link", "set", "lo", "up"],
+            ]
+        for command in commands:
+            done = subprocess.run(command, capture_output=True, check=False)
+            if done.returncode:
+                self.skipTest(f"no network namespaces here: {done.stderr.decode()}")
+        return machines[0], machines[1]
 
     def assert_well(self, server: Server) -> None:
         """Check that a server still serves newcomers and has told of no problem."""

@@ -170,7 +170,7 @@ def with_constants(**constants: float) -> tuple[str, ...]:
     """
     code = """
 import importlib, json, pathlib, sys
-for room in ("archive", "entrance", "proxy_header", "stream_archive", "tcp_server", "tls", "udp_server"):
+for room in ("archive", "audience", "entrance", "proxy_header", "stream_archive", "tcp_server", "tls", "udp_server"):
     importlib.import_module(room)
 files = [(pathlib.Path(getattr(module, "__file__", None) or "/"), module) for module in sys.modules.values()]
 rooms = [module for file, module in files if file.parent == pathlib.Path.cwd()]

@@ -192,13 +192,13 @@ class Contents(ArchiveTest):
         self.assertEqual(shown.stdout, "tcp|received|Hello\n")
 
     def test_bytes_are_kept_as_they_are(self) -> None:
-        """What is UTF-8 becomes TEXT, whatever it looks like; anything else a BLOB."""
+        """What is UTF-8 becomes TEXT, whatever it looks like; anything else, and what has a NUL in it, a BLOB."""
         messages = {
             b"": "text",
             b"42": "text",
             b"1.0": "text",
             b"  blanks  ": "text",
-            b"nul\x00inside\x00": "text",
+            b"nul\x00inside\x00": "blob",
             "\ufeff\U0001f600\u202e\u2028".encode(): "text",
             b"'); DROP TABLE messages; --": "text",
             b"\x1b[2J\x07": "text",
@@ -614,6 +614,50 @@ class Failures(ArchiveTest):
                 self.assert_sound(folder / "m.db")
                 server.close()
                 shutil.rmtree(folder)
+
+    def test_the_person_is_told_of_typed_lines_that_are_not_saved(self) -> None:
+        server = self.server("tcp_server.py", "--save", self.file)
+        connected = self.connect(server.port)
+        self.assert_confirmed(connected, "before")
+        with self.opened() as database:
+            database.execute("BEGIN EXCLUSIVE")
+            server.type("typed\n")
+            self.assertEqual(receive_lines(connected, 1), [b"typed"])
+            server.wait_for(r"^\[Server\] Sent, but could not be saved: typed$")
+            database.execute("ROLLBACK")
+        self.wait_until_confirmed(connected, "after")
+        self.assertEqual(self.texts(), ["before", "after"])
+        self.assertEqual(server.output.count("could not be saved"), 1)
+
+    def test_a_file_that_is_cut_under_the_server(self) -> None:
+        """As by `: > a.db` or copytruncate: nothing is confirmed that would be nowhere."""
+        for which in ("", "-wal"):
+            with self.subTest(which or "the file itself"):
+                server = self.server("tcp_server.py", "--save", self.file, "--quiet")
+                connected = self.connect(server.port)
+                for number in range(20):
+                    self.assert_confirmed(connected, f"before {number}")
+                os.truncate(f"{self.file}{which}", 0)
+                self.assert_not_saved(connected, "one", "two")
+                self.assert_complaints(server, 1)
+                self.assertIn("-wal, a part of it", server.errors)
+                server.close()
+                for rest in ("", "-wal", "-shm"):
+                    Path(f"{self.file}{rest}").unlink()
+
+    def test_a_log_that_another_program_has_emptied(self) -> None:
+        """A checkpoint cuts the log, too, and nothing is lost by that."""
+        server = self.server("tcp_server.py", "--save", self.file)
+        connected = self.connect(server.port)
+        for episode in range(3):
+            for number in range(20):
+                self.assert_confirmed(connected, f"{episode} {number}")
+            with self.opened() as database:
+                self.assertEqual(database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0], 0)
+            self.assertEqual(Path(f"{self.file}-wal").stat().st_size, 0)
+        self.assert_confirmed(connected, "last")
+        self.assertEqual(len(self.texts()), 61)
+        self.assertEqual(server.errors, "")
 
     @ON_POSIX
     def test_nobody_reads_the_complaint(self) -> None:

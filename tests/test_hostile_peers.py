@@ -9,10 +9,8 @@ import os
 import random
 import re
 import select
-import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -682,35 +680,6 @@ class Exit(PeerTest):
                     self.assertRegex(client.output, r"\AError: 'exit' is not obeyed from 10\.9\.8\.\d:\d+\n\Z")
                     self.assertEqual(client.wait(), 1)
                     self.assertIsNone(server.popen.poll())
-
-    @staticmethod
-    def _has_begun(process: Process) -> bool:
-        return bool(process.output) or process.popen.poll() is not None
-
-    def two_machines(self) -> tuple[list[str], list[str]]:
-        """Return what runs a command on each of two machines, 10.9.8.1 and 10.9.8.2, that are joined by a cable."""
-        for tool in ("unshare", "nsenter", "ip"):
-            if not shutil.which(tool):
-                self.skipTest(f"{tool} is not installed")
-        holders = [self.start("unshare", "-n", "sh", "-c", "echo here; exec cat") for _ in range(2)]
-        machines = [["nsenter", "-n", "-t", str(holder.popen.pid)] for holder in holders]
-        for holder in holders:  # each ends with its standard input
-            wait_until(functools.partial(self._has_begun, holder), "a network namespace")
-        commands = [
-            [*machines[0], "ip", "link", "add", "cable0", "type", "veth", "peer", "name", "cable1"],
-            [*machines[0], "ip", "link", "set", "cable1", "netns", str(holders[1].popen.pid)],
-        ]
-        for number, machine in enumerate(machines):
-            commands += [
-                [*machine, "ip", "address", "add", f"10.9.8.{number + 1}/24", "dev", f"cable{number}"],
-                [*machine, "ip", "link", "set", f"cable{number}", "up"],
-                [*machine, "ip", "link", "set", "lo", "up"],
-            ]
-        for command in commands:
-            done = subprocess.run(command, capture_output=True, check=False)
-            if done.returncode:
-                self.skipTest(f"no network namespaces here: {done.stderr.decode()}")
-        return machines[0], machines[1]
 
 
 if __name__ == "__main__":

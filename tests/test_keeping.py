@@ -145,6 +145,7 @@ class Waiting(unittest.TestCase):
         self.assertEqual(other.events, [])
         archive.tell()
         archive.tell(saved=False)
+        service.finish_pass()
         self.assertEqual(other.events, [("told", b"one: first")])
 
 

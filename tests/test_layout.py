@@ -30,15 +30,18 @@ MOST_LINES = {"common": 150}
 MOST_LINES_ELSEWHERE = 300
 MOST_LINES_TOGETHER = 7500
 """For what the suite does at its version 1.0; what is added later adds its own lines."""
-NO_SOCKET = ("lines", "tls", "service", "ledger", "record", "archive", "keeping", "proxy_header", "resp", "following")
+NO_SOCKET = (
+    *("audience", "circles", "lines", "tls", "service", "ledger", "record", "archive", "keeping", "proxy_header"),
+    *("resp", "following"),
+)
 """Bytes in, messages and replies out: what can be tried without a network."""
 KNOWS_PROTOCOLS = {
     "common": {"TCP", "UDP", "udp_port", "--udp-port"},  # says why TLS and --udp-port do not go together
     "redis_link": {"SOCK_STREAM"},  # Redis is asked over it, whatever is served
     "stream_archive": {"SOCK_STREAM"},
     "proxy_header": {"TCP", "TCP4", "TCP6", "V2_TCP4", "V2_TCP6"},  # reads them in what a proxy sends
-    "serving": {"SOCK_DGRAM"},  # asks the system for a route
-    "sockets": {"IPPROTO_TCP", "TCP_NODELAY", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"},
+    "listening": {"SOCK_DGRAM"},  # asks the system for a route
+    "sockets": {"IPPROTO_TCP", "TCP_NODELAY", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT"},
 }
 """The words with which a room may name a protocol; any other room has none."""
 OF_REDIS = {"stream_archive", "redis_link", "following", "resp", "urllib.parse", "random"}

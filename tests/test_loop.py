@@ -15,7 +15,7 @@ import threading
 import time
 import unittest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 from unittest import mock
 
 from support import PATIENCE, TestCase
@@ -70,6 +70,34 @@ class Waiting(Base):
         to_two.send(b"c")
         self.assertEqual(self.turn(), ["one b'b'", "two b'c'"])
         self.assertEqual(self.turn(0), [])
+
+    def test_pourers_take_turns_after_all_others(self) -> None:
+        """One by one, as much as a pass has time for, and nobody is passed over."""
+        pairs = [self.pair() for _ in range(4)]
+
+        def function(number: int) -> Callable[[], None]:
+            def read() -> None:
+                self.note(f"{number}")
+                pairs[number][0].recv(1)
+                self.loop.is_spent = number < 3
+                if number < 3:
+                    self.loop.pourers.add(pairs[number][0].fileno())
+
+            return read
+
+        for number, (ours, theirs) in enumerate(pairs):
+            self.loop.watch(ours.fileno(), function(number))
+            theirs.send(bytes(9))
+        self.assertEqual(self.turn(), ["0", "1", "2", "3"])
+        seen = [self.turn() for _ in range(6)]
+        self.assertEqual(sorted(seen[:3]), [["0", "3"], ["1", "3"], ["2", "3"]])
+        self.assertEqual(seen[3:], seen[:3])
+        self.called.clear()
+        for each in self.loop.ready(0, False):
+            each()
+        self.assertEqual(self.called, ["3"], "none has a turn")
+        self.loop.forget(pairs[0][0].fileno())
+        self.assertEqual({self.turn()[0], self.turn()[0]}, {"1", "2"})
 
     def test_a_socket_stays_ready_until_it_is_read(self) -> None:
         ours, theirs = self.pair()

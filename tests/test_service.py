@@ -15,7 +15,8 @@ import common
 import serving
 from common import CONFIRMATION, NOT_SAVED, SHUTTING_DOWN
 from gate import Gate
-from service import MESSAGE_COST, Peer, Service, Stage
+from peer import Peer
+from service import MESSAGE_COST, Service, Stage
 from text import visible, without_ending
 
 
@@ -28,6 +29,7 @@ class FakePeer(Peer):
         self.ends_for_good = ends_for_good
         self.events: list[object] = []
         self.broken: Exception | None = None
+        self.heard = 0
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
         if self.broken:
@@ -39,6 +41,8 @@ class FakePeer(Peer):
         if self.broken:
             raise self.broken
         self.events += [("told", line) for line in lines]
+
+    hear = tell
 
     def end(self) -> None:
         self.events.append("end")
@@ -85,9 +89,11 @@ class FakeRecord:
         """Return the start of a line."""
         return f"{event}{name}{end}".encode()
 
-    def repeatable(self, _kind: str, _subject: str, event: str) -> None:
+    def repeatable(
+        self, _kind: str, _subject: str, event: str, name: str = "", rest: bytes | str = "", **_: object
+    ) -> None:
         """Note an event that a peer can repeat."""
-        self.lines.append(event)
+        self.lines.append(event + name + visible(rest))
 
     def messages(self, start: bytes, messages: list[bytes], is_harmless: bool) -> None:
         """Note messages."""
