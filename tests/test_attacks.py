@@ -552,6 +552,22 @@ class AudienceTest(unittest.TestCase):
             room.tell_some(100)
         self.assertEqual([len(listener.told) for listener in listeners], [0] + [1] * 999)
 
+    def test_who_leaves_is_told_the_rest(self) -> None:
+        """However far behind it is; and so are all when the server stops."""
+        for is_the_end in (False, True):
+            room, listeners = self.audience(3)
+            listeners[1].listens = False
+            for number in range(500):
+                room.say(listeners[0], [b"%d" % number + b"x" * 1000])
+            if is_the_end:
+                room.finish()
+                self.assertEqual(len(listeners[2].told), 500)
+            else:
+                room.tell_rest(listeners[1])
+                self.assertEqual(listeners[2].told, [])
+            self.assertEqual([line[:3] for line in listeners[1].told[-2:]], [b"498", b"499"])
+            self.assertEqual((len(listeners[1].told), listeners[0].told), (500, []))
+
     def test_who_does_not_listen_holds_up_nobody_for_long(self) -> None:
         room, listeners = self.audience(3)
         listeners[1].listens = False
