@@ -180,8 +180,7 @@ class Endpoint(Transport):
         """Return a new peer, or None if it may not come in."""
         address, infos = (key[0], [PacketInfo(*told) for told in key[1:]]) if self._has_packet_info else (key, [])
         if any(is_forged(address[0], info.own_host()) for info in infos):
-            event = f"[UDP Server] Refused {address[0]}: it came over IPv6"
-            self.record.repeatable("Refused", address[0], event)
+            self.record.repeatable("Refused", address[0], "[UDP Server] Refused ", address[0], ": it came over IPv6")
             return None
         if not self.service.gate.check(plain_host(address[0])):
             return None
@@ -200,7 +199,8 @@ class Endpoint(Transport):
         """Show what is not answered, and tell its sender nothing more."""
         self._peers.pop(peer.key, None)
         self.service.received_bytes += len(data) + MESSAGE_COST
-        self.record.repeatable("Ignored", peer.name, "[UDP Server] Ignored from ", f"{peer.name}, {why}: ", data)
+        event, host = "[UDP Server] Ignored from ", plain_host(peer.address[0])
+        self.record.repeatable("Ignored", host, event, f"{peer.name}, {why}: ", data)
 
 
 class UdpPeer(Peer):

@@ -333,6 +333,18 @@ class Repeated(PeerTest):
             took.append(cpu_seconds(server) - before)
         self.assertLess(took[1], 3 * took[0] + 0.1, took)
 
+    def test_ignored_datagrams_from_many_ports(self) -> None:
+        """One of an address is shown, and of that the beginning."""
+        server = self.server("udp_server.py")
+        for _ in range(50):
+            with self.datagrams(server.port) as peer:
+                peer.send(CONFIRMATION + b"\x01" * 60_000)
+        asking = self.datagrams(server.port)
+        asking.send(b"done?")
+        self.assertEqual(asking.recv(100), CONFIRMATION + b"done?")
+        self.assertEqual(server.output.count("Ignored from"), 1)
+        self.assertLess(len(server.output), 10_000)
+
     def test_the_shown_size_of_odd_text_is_found_fast(self) -> None:
         """However many different characters there are, also over many messages."""
         texts = ["".join(map(chr, range(start, start + 400))) for start in range(0xE000, 0xF8FF - 400, 400)]

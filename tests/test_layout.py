@@ -27,7 +27,7 @@ ROOMS = sorted(TEXTS.keys() - SCRIPTS.keys())
 
 MOST_LINES = {"common": 150}
 MOST_LINES_ELSEWHERE = 300
-MOST_LINES_TOGETHER = 4286
+MOST_LINES_TOGETHER = 4289
 """For what the suite does at its version 1.0; what is added later adds its own lines."""
 NO_SOCKET = ("audience", "circles", "lines", "tls", "service", "ledger", "record", "archive", "proxy_header")
 """Bytes in, messages and replies out: what can be tried without a network."""
