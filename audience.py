@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 WORK_AT_ONCE = 200
 """What a pass may do for this: a call of the system counts for one, and so do WORTH_A_CALL bytes, or 32 lines."""
 WORTH_A_CALL = 4096
+LAST_WORK = 20_000
+"""The same for the end of a server."""
 PORTION = 1 << 16
 """Bytes that one is told in a turn; the last line may go beyond."""
 LINES_AT_ONCE = 64
@@ -127,6 +129,22 @@ class Audience:
                 peer.hear(lines)
                 self._work -= portion.work
             self._is_telling = self._is_telling or peer.heard < self.end()
+
+    def tell_rest(self, peer: Peer) -> None:
+        """Tell one all that is left, taken or not, since it leaves."""
+        start = max(peer.heard - self._first, len(self._said) - peer.most_behind(), 0)
+        lines = [line for line, speaker, _ in self._said[start:] if speaker is not peer]
+        peer.heard = self.end()
+        if lines:
+            self._work -= sum(map(len, lines)) / WORTH_A_CALL
+            peer.hear(lines)
+
+    def finish(self) -> None:
+        """Tell all what is left, since the server stops, as far as LAST_WORK goes."""
+        self.tell_some(LAST_WORK)
+        for peer in self._listeners():
+            if self._work > 0:
+                self._attend(peer, self.tell_rest, peer)
 
     def _begin_round(self) -> None:
         """Drop what all have heard, and begin anew if somebody has not heard all."""

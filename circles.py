@@ -84,7 +84,7 @@ class Unanswered(Peer):
         self.name, self.where, self.subject, self.heading = peer.name, peer.where, peer.subject, peer.heading
         if service.reply != "none":
             event = f"[{self.protocol} Server] Not answered: {self.name}, {why}"
-            service.record.repeatable("Not answered", self.name, event)
+            service.record.repeatable("Not answered", self.where.rpartition(":")[0], event)
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
         """Send nothing."""

@@ -36,6 +36,9 @@ class Record:
     MAX_NAMED = 1000
     """Events of a kind that a peer can repeat which are shown between two counts."""
 
+    MAX_REST = 1000
+    """Bytes that are shown of what a peer can repeat at will."""
+
     def __init__(self, typed: TypedLines) -> None:
         self._typed = typed
         self._blocks: list[bytes] = []
@@ -111,7 +114,7 @@ class Record:
             self._repeated[kind] += 1
         else:
             self._named.update([(kind, subject), (kind, None)])
-            self.line(event, name, visible(rest), trouble=trouble)
+            self.line(event, name, visible(rest[: self.MAX_REST]), trouble=trouble)
 
     def fault(self, error: Exception) -> None:
         """Show a fault in this program on standard error, with its traceback, once for each kind."""

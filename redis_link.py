@@ -109,6 +109,11 @@ class Link:
             return
         self._ask(commands, count, done)
 
+    def give_way(self) -> None:
+        """Be read from after all others, and when the loop has time for it."""
+        if self._socket is not None:
+            self._loop.pourers.add(self._socket.fileno())
+
     def tick(self, now: float) -> None:
         """Try again, or give up, what is due by `now`, a time of time.monotonic()."""
         if self.state is State.DOWN and self._due <= now:

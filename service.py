@@ -34,8 +34,6 @@ the system and asked for anew each time, which costs more than all the rest.
 """
 MESSAGE_COST = 64
 """Bytes that each message counts for in that, besides its own."""
-LAST_SENDS = 20_000
-"""Calls of the system that a server that stops makes to tell what was said in a room."""
 MOST_EVENTS, MOST_TROUBLE = 500, 100
 """Comings and goings, and errors, that are shown of one address between two counts."""
 END_OF_EVENT = re.compile(" by| to|:")
@@ -176,7 +174,7 @@ class Service:
                 continue
             del self._leaving[peer]
             if self.audience and peer.is_answered:
-                self.attend(peer, self.audience.tell, peer)
+                self.attend(peer, self.audience.tell_rest, peer)
             self.attend(peer, peer.end)
 
     def ask_to_stop(self, why: str, told: Peer | None = None) -> None:
@@ -285,7 +283,7 @@ class Service:
     def _stop(self) -> None:
         self.stage = Stage.STOPPING
         if self.audience:
-            self.audience.tell_some(LAST_SENDS)
+            self.audience.finish()
         self._tell_all([SHUTTING_DOWN], self._told_to_stop)
         for transport in self.transports:
             transport.stop()

@@ -13,7 +13,7 @@ import time
 import urllib.parse
 
 from common import Failure
-from following import Following
+from following import AT_ONCE, Following
 from record import utc
 from redis_link import SLOW, Link, State, first_refusal
 from resp import Refusal, command, words
@@ -31,6 +31,8 @@ PORT = 6379
 NONSENSE = "it does not speak Redis's protocol"
 FIELDS = ("protocol", "direction", "peer", "subject", "text")
 """What an entry holds of a row (no subject is an empty one), besides `at`, and `server`: which run of one added it."""
+POURED = 1 << 14
+"""Bytes that others say at once and that count as much: what comes after them waits until the room is told."""
 REPLICATE = 1000
 """Milliseconds that Redis waits for its replicas."""
 CURES = {
@@ -229,3 +231,5 @@ class StreamArchive:
         if lines:
             self._hear(lines)
         self._look()
+        if len(lines) >= AT_ONCE or sum(map(len, lines)) >= POURED:
+            self._links[1].give_way()

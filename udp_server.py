@@ -185,7 +185,7 @@ class Endpoint(Transport):
         """Return a new peer, or None if it may not come in."""
         address, infos = (key[0], [PacketInfo(*told) for told in key[1:]]) if self._has_packet_info else (key, [])
         if any(is_forged(address[0], info.own_host()) for info in infos):
-            self.record.repeatable("Refused", address[0], f"[UDP Server] Refused {address[0]}: it came over IPv6")
+            self.record.repeatable("Refused", address[0], "[UDP Server] Refused ", address[0], ": it came over IPv6")
             return None
         if not self.service.gate.check(plain_host(address[0])):
             return None

@@ -334,6 +334,18 @@ class Repeated(PeerTest):
             took.append(cpu_seconds(server) - before)
         self.assertLess(took[1], 3 * took[0] + 0.1, took)
 
+    def test_unanswered_datagrams_from_many_ports(self) -> None:
+        """Of an address, it is shown once that it is not answered."""
+        server = self.server("udp_server.py", "--quiet")
+        for _ in range(50):
+            with self.datagrams(server.port) as peer:
+                peer.send(CONFIRMATION + b"\x01" * 60_000)
+        asking = self.datagrams(server.port)
+        asking.send(b"done?")
+        self.assertEqual(asking.recv(100), CONFIRMATION + b"done?")
+        self.assertEqual(server.output.count("Not answered: "), 1)
+        self.assertLess(len(server.output), 10_000)
+
     def test_the_shown_size_of_odd_text_is_found_fast(self) -> None:
         """However many different characters there are, also over many messages."""
         texts = ["".join(map(chr, range(start, start + 400))) for start in range(0xE000, 0xF8FF - 400, 400)]
@@ -552,6 +564,22 @@ class AudienceTest(unittest.TestCase):
         while room.is_busy():
             room.tell_some(100)
         self.assertEqual([len(listener.told) for listener in listeners], [0] + [1] * 999)
+
+    def test_who_leaves_is_told_the_rest(self) -> None:
+        """However far behind it is; and so are all when the server stops."""
+        for is_the_end in (False, True):
+            room, listeners = self.audience(3)
+            listeners[1].listens = False
+            for number in range(500):
+                room.say(listeners[0], [b"%d" % number + b"x" * 1000])
+            if is_the_end:
+                room.finish()
+                self.assertEqual(len(listeners[2].told), 500)
+            else:
+                room.tell_rest(listeners[1])
+                self.assertEqual(listeners[2].told, [])
+            self.assertEqual([line[:3] for line in listeners[1].told[-2:]], [b"498", b"499"])
+            self.assertEqual((len(listeners[1].told), listeners[0].told), (500, []))
 
     def test_who_does_not_listen_holds_up_nobody_for_long(self) -> None:
         room, listeners = self.audience(3)

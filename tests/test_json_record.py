@@ -131,6 +131,22 @@ class Json(RecordTest):
         expected = {"event": "refused", "peer": "10.0.0.1", "text": "it is in no network that may come in"}
         self.assertEqual(fields, expected)
 
+    def test_what_is_counted(self) -> None:
+        """Whatever happens on and on becomes one event with a count."""
+        for kind in ("Refused", "Not answered", "Could not send", "Connected", "Disconnected", "Forgot", "Turned away"):
+            fields = fields_of(f"[Server] {kind} 12 more times", "")
+            self.assertEqual(fields, {"event": "repeated", "text": f"{kind} 12 more times"})
+        server = self.started("tcp_server.py", "--json", "--max-clients", 1, "--exit-from", "nobody")
+        first = self.connect(server.port)
+        server.wait_for('"connected"')
+        receive_lines(self.connect(server.port), 1)
+        first.sendall(b"exit\n")
+        receive_lines(first, 1)
+        server.wait_for('"error_sent"')
+        told = {event["event"]: event.get("text") for event in self.events(server)}
+        self.assertEqual(told["turned_away"], "1 are connected")
+        self.assertEqual(told["error_sent"], "Error: 'exit' is not obeyed from {}:{}".format(*first.getsockname()))
+
     def test_what_stood_still_is_an_object_too(self) -> None:
         fields = fields_of("[Server] 3 lines were not shown, since the output stood still.", "")
         self.assertEqual(fields["event"], "not_shown")

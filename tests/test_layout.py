@@ -47,7 +47,7 @@ KNOWS_PROTOCOLS = {
 OF_REDIS = {"stream_archive", "redis_link", "following", "resp", "urllib.parse", "random"}
 OF_TLS = {"tls", "ssl", "certificates", "credentials"}
 OF_RECORD = {"json", "json_record", "archive", "keeping", "sqlite3"}
-OF_OPTIONS = OF_REDIS | OF_TLS | OF_RECORD | {"proxy_header", "groups", "pace"}
+OF_OPTIONS = OF_REDIS | OF_TLS | OF_RECORD | {"audience", "proxy_header", "groups", "pace"}
 """What is loaded only when an option asks for it, as is the script of the other protocol."""
 SLOW = {"asyncio", "ctypes", "dataclasses", "inspect", "json", "logging", "pathlib", "shutil", "subprocess", "typing"}
 """What nobody should wait for at the start; examples."""
@@ -187,12 +187,12 @@ class Loaded(TestCase):
         archive = {"archive", "keeping", "sqlite3"}
         cases: tuple[tuple[str, tuple[object, ...], set[str]], ...] = (
             ("tcp_server.py", (), set()),
-            ("tcp_server.py", ("--allow", "127.0.0.1", "--reply", "relay", "--idle-timeout", "60"), set()),
+            ("tcp_server.py", ("--allow", "127.0.0.1", "--reply", "relay", "--idle-timeout", "60"), {"audience"}),
             ("tcp_server.py", ("--udp-port", "0"), {"udp_server"}),
             ("tcp_server.py", ("--ending", "lf", "--max-per-address", "9"), set()),
             ("tcp_server.py", ("--save", f"{folder.name}/tcp.db"), archive),
             ("tcp_server.py", ("--proxy-from", "127.0.0.1"), {"proxy_header"}),
-            ("udp_server.py", ("--allow", "127.0.0.1", "--reply", "relay"), set()),
+            ("udp_server.py", ("--allow", "127.0.0.1", "--reply", "relay"), {"audience"}),
             ("udp_server.py", ("--save", f"{folder.name}/udp.db"), archive),
         )
         if shutil.which("redis-server"):
@@ -200,8 +200,8 @@ class Loaded(TestCase):
             self.addCleanup(redis.close)
             options: tuple[object, ...] = ("--reply", "relay", "--save", redis.where())
             cases += (
-                ("tcp_server.py", options, {"keeping"} | OF_REDIS),
-                ("udp_server.py", options, {"keeping"} | OF_REDIS),
+                ("tcp_server.py", options, {"audience", "keeping"} | OF_REDIS),
+                ("udp_server.py", options, {"audience", "keeping"} | OF_REDIS),
             )
         for script, options, of_options in cases:
             with self.subTest(script, options=options):

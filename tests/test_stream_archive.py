@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import selectors
 import signal
 import socket
 import struct
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
+from typing import cast
 
 from redis_server import HAS_REDIS, Redis, RedisTest
-from support import Server, needs, new_certificate, receive_all, receive_lines, wait_until, with_constants
+from support import PATIENCE, Server, needs, new_certificate, receive_all, receive_lines, wait_until, with_constants
 from test_archive import Load
 
 from stream_archive import Place
@@ -431,6 +434,33 @@ class Shared(StreamTest):
         for who in (al, cy):
             self.assertEqual(receive_lines(who, 1), [f"{names[bo]}: the last".encode()])
         self.assertEqual(redis.texts(), ["Cy", "Al", "from the person", "the last"])
+
+    def test_who_pours_elsewhere_waits_for_all_to_be_told(self) -> None:
+        """However much one says at another server, nobody who reads all the time is cut off, or misses a line."""
+        redis = self.redis()
+        one = self.server("tcp_server.py", "--reply", "relay", "--quiet", "--save", redis.where())
+        other = self.server("tcp_server.py", "--reply", "relay", "--quiet", "--save", redis.where())
+        count, line = 150, b"x" * 20_000
+        readers = {self.connect(other.port): 0 for _ in range(300)}
+        wait_until(lambda: other.output.count("Connected by") == len(readers), "all are there")
+        talker = self.connect(one.port)
+        poured = threading.Thread(target=talker.sendall, args=((line + b"\n") * count,))
+        poured.start()
+        self.addCleanup(poured.join)
+        confirmed = threading.Thread(target=receive_lines, args=(talker, count))
+        confirmed.start()
+        self.addCleanup(confirmed.join)
+        with selectors.DefaultSelector() as waiting:
+            for reader in readers:
+                waiting.register(reader, selectors.EVENT_READ)
+            while min(readers.values()) < count:
+                found = waiting.select(PATIENCE)
+                self.assertTrue(found, "told nothing more")
+                for key, _ in found:
+                    reader = cast(socket.socket, key.fileobj)
+                    data = reader.recv(1 << 18)
+                    self.assertTrue(data, "cut off")
+                    readers[reader] += data.count(b"\n")
 
     def test_who_joins_is_told_nothing_of_before(self) -> None:
         redis = self.redis()
