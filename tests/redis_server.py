@@ -21,6 +21,7 @@ class Redis:
 
     def __init__(self, *options: str, port: int = 0, folder: Path | None = None) -> None:
         self.folder = folder or Path(tempfile.mkdtemp())
+        self.log = self.folder / "log"
         self.options = options
         self.port = port
         self.start()
@@ -32,19 +33,21 @@ class Redis:
             port = free_port() if is_new else self.port
             words = [word for option in self.options for word in f"--{option}".split(" ", 1)]
             common = ("--port", port, "--bind", "127.0.0.1", "--dir", self.folder, "--save", "")
-            self.process = Process("redis-server", *common, *words)
+            self.log.write_bytes(b"")
+            with self.log.open("ab") as log:  # a pipe would stay open in processes that it forks
+                self.process = Process("redis-server", *common, *words, stdout=log, stderr=log)
             wait_until(lambda: self.process.popen.poll() is not None or self.is_ready(), "redis-server")
             if self.is_ready():
                 self.port = port
                 return
-            output = self.process.output
+            output = self.log.read_text()
             self.process.close()
             if not (is_new and "in use" in output):
                 raise AssertionError(output)
 
     def is_ready(self) -> bool:
         """Tell whether it has said that it takes connections."""
-        return "Ready to accept connections" in self.process.output
+        return "Ready to accept connections" in self.log.read_text()
 
     def ask(self, *words: bytes | str | int, user: tuple[str, ...] = ()) -> Any:
         """Return its answer to a command; raise an AssertionError that says so when it refuses."""
