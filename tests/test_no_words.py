@@ -18,8 +18,9 @@ class NoWords(TestCase):
         connected.sendall(b"\n".join([*TEXTS, b""]))
         self.assertEqual(receive_lines(connected, 4), [b"Message received: " + text for text in TEXTS])
         server.type("exit\n")
-        self.assertEqual(server.wait(), 0, "the person at the server still has it")
-        self.assertEqual(receive_all(connected), b"Server shutting down...\n")
+        self.assertEqual(receive_all(connected), b"Server shutting down...\n", "the person at the server still has it")
+        connected.close()
+        self.assertEqual(server.wait(), 0)
         self.assertIn(": terminate\n", server.output)
 
     def test_over_udp(self) -> None:

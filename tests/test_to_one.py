@@ -30,6 +30,8 @@ class ToOne(TestCase):
         self.assertIn("[Server] Nobody here has the address 127.0.0.1:1. Nothing was sent.\n", server.output)
         self.assertIn(f"[Server] To {names[0]}: Only for you\n", server.output)
         self.assertIn(f"[Server] To {names[1]}: And\\x07 for you\n", server.output)
+        one.close()
+        other.close()
         server.type("exit\n")
         self.assertEqual(server.wait(), 0)
         database = sqlite3.connect(file)
