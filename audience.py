@@ -75,7 +75,7 @@ class Audience:
         self._work = 0.0
         self._offered = 0
         self._round: Iterator[Peer] = iter(())
-        self._round_end = self._lowest = 0
+        self._round_end = 0
         self._is_telling = False
 
     def end(self) -> int:
@@ -107,7 +107,6 @@ class Audience:
             if peer:
                 self._work -= 0.1
                 self._attend(peer, self.tell, peer)
-                self._lowest = min(self._lowest, peer.heard)
             else:
                 self._begin_round()
 
@@ -128,7 +127,7 @@ class Audience:
             if lines:
                 peer.hear(lines)
                 self._work -= portion.work
-            self._is_telling = self._is_telling or peer.heard < self.end()
+            self._is_telling = True  # what all have heard by now is dropped when a round begins
 
     def tell_rest(self, peer: Peer) -> None:
         """Tell one all that is left, taken or not, since it leaves."""
@@ -148,9 +147,9 @@ class Audience:
 
     def _begin_round(self) -> None:
         """Drop what all have heard, and begin anew if somebody has not heard all."""
-        self._drop(self._lowest - self._first)
-        self._offered, end, present = self._round_end, self.end(), list(self._listeners())
-        self._round, self._round_end, self._lowest = iter(present), end, end
+        end, present = self.end(), list(self._listeners())
+        self._drop(min((peer.heard for peer in present), default=end) - self._first)
+        self._offered, self._round, self._round_end = self._round_end, iter(present), end
         self._is_telling = any(peer.heard < end and peer.can_hear() for peer in present)
 
     def _portion(self, start: int, most: int) -> Portion:

@@ -63,7 +63,7 @@ DOTS = re.compile(r"[-.+*]{4,}")
 MOST_LINES, MOST_LINES_OF_THE_README = 350, 250
 SAYINGS = (
     (README, "When something goes wrong"),
-    (REFERENCE, "The record"),
+    ("docs/record.md", "As text"),
     (REFERENCE, "Errors and cures"),
     ("docs/operations.md", "Logs"),
 )

@@ -126,7 +126,7 @@ class Waiting(unittest.TestCase):
         service.finish_pass()
         self.assertEqual(one.events, [("told", b"Hello!")])
         archive.tell(saved=False)
-        self.assertEqual(shown(service), ["[Server] Sent, but could not be saved: Hello!"])
+        self.assertEqual(shown(service)[-1:], ["[Server] Sent, but could not be saved: Hello!"])
 
     def test_a_fault_leaves_nobody_held(self) -> None:
         service, archive, one, _ = self.serve()
