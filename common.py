@@ -1,7 +1,4 @@
-"""All: the protocol's words, the command line, the error line, and `run()`.
-
-Nothing here knows TCP from UDP, or a server from a client.
-"""
+"""All: the protocol's words, the command line, the error line, and `run()`."""
 
 from __future__ import annotations
 
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
 VERSION = "1.0"
 
 TERMINATE, EXIT = b"terminate", b"exit"
+"""What a client says to end its own conversation, and to stop the server."""
 WORDS = frozenset((TERMINATE, EXIT))
 CONFIRMATION = b"Message received: "
 SHUTTING_DOWN = b"Server shutting down..."
@@ -91,9 +89,11 @@ def check_tls_options(parser: Parser, options: argparse.Namespace) -> None:
     """End with an error if what TCP's options say about TLS does not go together."""
     if bool(options.tls_cert) != bool(options.tls_key):
         parser.error("--tls-cert and --tls-key go together")
-    if options.tls_ca and not (options.tls_cert or getattr(options, "tls", False)):
-        parser.error("--tls-ca needs --tls-cert and --tls-key, too")
-    if (options.tls_cert or getattr(options, "tls", False)) and options.udp_port is not None:
+    is_wanted = getattr(options, "tls", bool(options.tls_cert))  # a client has --tls, a server its certificate
+    if (options.tls_ca or options.tls_cert) and not is_wanted:
+        is_client = hasattr(options, "tls")
+        parser.error("--tls-ca and --tls-cert need --tls" if is_client else "--tls-ca needs --tls-cert and --tls-key")
+    if is_wanted and options.udp_port is not None:
         parser.error("--udp-port does not go with TLS: UDP would carry in clear what TCP protects")
 
 

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """TCP server: many clients at once, a line a message, in one thread and one loop.
 
-The socket calls, in order: socket, bind, listen; then for each client accept, recv and send; at the end shutdown and
-close. A stream carries bytes, not messages: one recv may bring half a line or a hundred lines.
+The socket calls, in order: socket, bind, listen; then for each client accept, recv and send; at the end close, and
+shutdown before it if the client has not ended first. A stream carries bytes, not messages: one recv may bring half a
+line or a hundred lines. A message goes through Connection.read, Lines.take and Service.receive; when all that is ready
+was read, Service.finish_pass answers it by Connection.send.
 """
 
 from __future__ import annotations
@@ -38,9 +40,10 @@ PORT = 65432
 MAX_CLIENTS = 10000
 BACKLOG = 4096
 """Connections that the kernel may complete before accept() takes them; its own limit may be lower."""
-FEW, MANY = 2048, 32
-SHORT_LINE = 32
-"""Bytes read at once from who sends lines that are shorter on average: each costs, and others wait meanwhile."""
+FEW, SHORT_LINE = 2048, 32
+"""Bytes read at once from who sends lines that are shorter on average than so many: each line costs time."""
+MANY = 32
+"""Lines in one portion with which a client has to wait for its turn."""
 MAX_LAG = 1 << 20
 """Bytes said by others that a client may leave unread before it is cut off."""
 
@@ -60,7 +63,7 @@ def open_listener(family: socket.AddressFamily, address: Address, shares_port: b
 
 
 class Listener(Places):
-    """The listening sockets, one for each address of the host, and the connections that came from them."""
+    """The listening sockets, and the connections from them. Places calls accept(), closes who is late, and stops."""
 
     protocol = "TCP"
 
@@ -135,7 +138,7 @@ class Connection(Entrance):
             self.loop.watch(self.socket.fileno(), self.flush, WRITE)
         self._service.join(self)
         self._service.show(self, "Connected by")
-        self._take(data)
+        self._take(data)  # b"" after a handshake, with which TLS may have taken more
 
     def read(self) -> None:
         """Take what the client has sent; b"" is the end of it."""
@@ -236,7 +239,7 @@ class Connection(Entrance):
         if len(data) >= FEW:
             self._read_size = FEW if len(lines) * SHORT_LINE > len(data) else RECEIVE_SIZE
         if len(self.lines.unfinished) > service.longest_line:
-            lines += self.lines.cut()
+            lines += self.lines.cut()  # too long already: the service refuses it, and ends the conversation
         if lines:
             service.receive(self, lines)
         if self.lines.is_secure:

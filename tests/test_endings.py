@@ -438,6 +438,17 @@ class CommandLines(TestCase):
         cases += [("tcp_client.py 127.0.0.1 9000 --no-reply --reconnect", "--reconnect needs replies")]
         self.assert_usage_errors(cases)
 
+    def test_tls_is_never_left_out_in_silence(self) -> None:
+        client, server = "tcp_client.py 127.0.0.1 9000", "tcp_server.py 0"
+        cases = [(f"{client} --tls-ca x", "need --tls"), (f"{client} --tls-cert x --tls-key y", "need --tls")]
+        cases += [(f"{script} --tls-cert x", "--tls-cert and --tls-key") for script in (client, server)]
+        cases += [(f"{server} --tls-ca x", "--tls-ca needs --tls-cert and --tls-key")]
+        cases += [
+            (f"{client} --tls --udp-port 1", "in clear"),
+            (f"{server} --udp-port 1 --tls-cert x --tls-key y", "in clear"),
+        ]
+        self.assert_usage_errors(cases)
+
     def test_values(self) -> None:
         cases = [
             ("tcp_server.py 0 --reply loudly", "--reply.*loudly"),
