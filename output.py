@@ -82,11 +82,13 @@ class Output:
             self.complain(f"{late}: {visible(message)}")
         self._lost += [visible(message[:80]) for message in messages[: NAMED - len(self._lost)]]
 
-    def show_progress(self, now: float) -> None:
+    def show_progress(self, now: float, is_connected: bool = True) -> None:
         """Show what is done by now, in seconds, and how much of it a second since the last time, if it is time to."""
         if now < self.progress_at:
             return
         self.progress_at = now + PROGRESS_EVERY
+        if not is_connected:  # what was read is not sent yet
+            return
         sent = done = sum(ledger.sent for ledger in self._ledgers)
         text = f"{sent:,} sent"
         if not self._options.no_reply:

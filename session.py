@@ -50,7 +50,7 @@ class Session:
         """Wait until something arrives, may be sent, or is late; and take care of it. Raises Failure."""
         self._watch()
         now = time.monotonic()  # what has come by now is read before it is found late, also after Ctrl-Z
-        self._output.show_progress(now)
+        self._output.show_progress(now, any(channel.state is not State.DOWN for channel in self._channels))
         due_at = min(now + 1.0, self._output.progress_at, self._send_at)
         due_at = min(due_at, *(channel.due_at(self._timeout) for channel in self._channels))
         for function in self._loop.ready(max(due_at - now, 0)):

@@ -79,6 +79,7 @@ class Rows(TestCase):
         progress = output_of(FakeTyped(), ledger)
         ledger.add([b"x"] * 2000, 0.0)
         progress.show_progress(progress.progress_at - 0.1)
+        progress.show_progress(progress.progress_at, is_connected=False)
         progress.show("", b"", [b"a"])
         self.assertEqual(written, [b"a\n"], "it is too early")
         with mock.patch("os.get_terminal_size", return_value=os.terminal_size((40, 20))):
