@@ -52,7 +52,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, arguments: str, description: str, *examples: str) -> None:
         """Take the names of the arguments, and the arguments of examples that work."""
         super().__init__(usage=f"%(prog)s [options] {arguments}", description=description, formatter_class=HELP_FORMAT)
-        self.epilog = "\n".join(["examples:", *(f"  python3 {self.prog} {example}" for example in examples)])
+        shown = "".join(f"\n  python3 {self.prog} {example}" for example in examples)
+        self.epilog = f"examples (docs/reference.md has the rest):{shown}"
         self.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
 
     def error(self, message: str) -> NoReturn:

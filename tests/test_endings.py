@@ -482,7 +482,7 @@ class CommandLines(TestCase):
                 self.assertEqual((version.wait(), version.errors), (0, ""))
                 self.assertRegex(version.output, rf"\A{script} \d+\.\d+\n\Z")
                 self.assertEqual((usage.wait(), usage.errors), (0, ""))
-                self.assertRegex(usage.output, rf"\Ausage: {script} (.*\n)+examples:\n  python3 {script} ")
+                self.assertRegex(usage.output, rf"\Ausage: {script} (.*\n)+examples .*:\n  python3 {script} ")
 
 
 class Addresses(TestCase):
