@@ -142,6 +142,8 @@ class LineEditor:
             with contextlib.suppress(ImportError, OSError, AttributeError, ValueError):
                 self._readline = Readline(self._draw_at_key, self._look)
                 self._draws = True
+            if not self._draws:
+                readline.set_pre_input_hook(self._pen.release)
             readline.parse_and_bind("set horizontal-scroll-mode on")
             readline.parse_and_bind("set enable-bracketed-paste off")  # it would outlive the program
 
@@ -158,12 +160,14 @@ class LineEditor:
                 return os.read(0, RECEIVE_SIZE)
             self._asked.wait()
             wait_for_foreground()
-            with self._pen:
-                self._write(erase_row())
-                if self._draws:
-                    self._idle.clear()
-                    with contextlib.suppress(*TERMINAL_GONE):
-                        silence(0)
+            self._pen.acquire()
+            self._write(erase_row())
+            if self._draws:
+                self._idle.clear()
+                with contextlib.suppress(*TERMINAL_GONE):
+                    silence(0)
+            if self._draws or not is_gnu():
+                self._pen.release()  # else, readline does that when it has drawn the prompt
             self._reader = threading.get_ident()
             line = input(self._prompt)
             if self._draws:
@@ -198,9 +202,7 @@ class LineEditor:
             self._wake()
             self._idle.wait(1.0)
         if self._pen.acquire(timeout=1.0) and takes_output():  # neither comes where the terminal stands still
-            is_kernels = (
-                not readline and self._asked.is_set()
-            )  # who alone knows what is half-typed: it stays in its row
+            is_kernels = not readline and self._asked.is_set()  # it alone knows what is half-typed: that stays
             untaken = "".join([f"Not sent: {line}\n" for line in self._untaken()])
             self._write(b"\n" if is_kernels else erase_row() + self._encode(untaken))
         self._asked.clear()

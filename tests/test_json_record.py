@@ -152,10 +152,8 @@ class Json(RecordTest):
         self.assertEqual(fields["event"], "not_shown")
 
     def test_the_documented_events(self) -> None:
-        page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-        table = re.findall(
-            r"^\| `(\w+)` \|", page.partition("## The record as JSON")[2].partition("\n## ")[0], re.MULTILINE
-        )
+        page = (ROOT / "docs" / "record.md").read_text(encoding="utf-8")
+        table = re.findall(r"^\| `(\w+)` \|", page.partition("## As JSON")[2].partition("\n## ")[0], re.MULTILINE)
         fields = ["at", "event", "protocol", "peer", "subject", "text", "base64", "address"]
         self.assertEqual(sorted(table), sorted([*EVENTS, *fields]))
 
