@@ -110,6 +110,9 @@ class Channel:
         """Send messages to which no reply came in time."""
         self.send(messages)
 
+    def show_life(self, now: float) -> None:
+        """Tell the server at `now` that somebody listens, if it is time to and nothing else does."""
+
     def watch(self, go_on: Callable[[], object]) -> None:
         """Have the loop call a function, which calls open(), when there is what an attempt to connect waits for."""
         for descriptor, events in self._awaited.items():

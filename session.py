@@ -48,8 +48,10 @@ class Session:
 
     def _pass(self) -> None:
         """Wait until something arrives, may be sent, or is late; and take care of it. Raises Failure."""
-        self._watch()
         now = time.monotonic()  # what has come by now is read before it is found late, also after Ctrl-Z
+        for channel in self._channels if self._options.stay or self._output.is_interactive else ():
+            self._attempt(channel, channel.show_life, now)
+        self._watch()
         self._output.show_progress(now)
         due_at = min(now + 1.0, self._output.progress_at, self._send_at)
         due_at = min(due_at, *(channel.due_at(self._timeout) for channel in self._channels))

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 PORT = 65433
 """The server's, unless told."""
 DATAGRAMS_AT_ONCE = 64
+SIGN_EVERY = 20.0
+"""Seconds between two signs of life: servers forget who is silent for a minute, NATs for half of one."""
 
 
 class UdpChannel(Channel):
@@ -53,10 +55,11 @@ class UdpChannel(Channel):
         super().__init__(loop, options.host, port, Ledger(repeated, options.any_reply), tries, reconnects)
         self._timeout, self._family, self._source = options.timeout, options.family, options.source
         self.unsent: collections.deque[bytes] = collections.deque()
-        self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window)  # last, for the next address
+        self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window + 1)  # last, for the next address
         self._places: collections.deque[Place] = collections.deque()  # until one answers; this one's is the last
         self._untried = 0  # how many of them come before it is told that there is no server
         self._taken_at = 0.0
+        self._sign_at = 0.0  # when the next sign of life is due
 
     def connect(self) -> Generator[Wait, None, None]:
         """Take the first of the host's addresses for the server's; nothing is sent by that."""
@@ -69,7 +72,7 @@ class UdpChannel(Channel):
 
     def take_next(self) -> None:
         """Take the next of the host's addresses for the server's. Raises Broken if no untried one can be."""
-        self._taken_at = time.monotonic()
+        self._taken_at = self._sign_at = time.monotonic()
         while True:
             self._untried -= 1
             self._places.rotate(-1)
@@ -103,6 +106,13 @@ class UdpChannel(Channel):
                 self.take_next()
         self.send(messages)
 
+    def show_life(self, now: float) -> None:
+        """Send an empty datagram if it is time to: the server, and any NAT on the way, keep in mind who listens."""
+        if self.state is State.OPEN and now >= self._sign_at and not self.unsent:
+            self._sign_at = now + SIGN_EVERY
+            self.unsent.append(b"")
+            self.flush()
+
     def flush(self) -> None:
         """Send what there is room for."""
         try:
@@ -115,7 +125,7 @@ class UdpChannel(Channel):
             self._go_on_after(error)
 
     def read(self) -> tuple[bytes, list[bytes], bool]:
-        """Return the datagrams that have arrived; for a file, each of them as a line."""
+        """Return the datagrams that have arrived; for a file, each of them as a line. Empty ones are no message."""
         replies: list[bytes] = []
         try:
             while len(replies) < DATAGRAMS_AT_ONCE and not self.said_goodbye:
@@ -129,6 +139,7 @@ class UdpChannel(Channel):
         if replies:
             self._places.clear()  # this one is the right one
             self._untried = 0
+            replies = [reply for reply in replies if reply]
         return as_lines(replies), replies, self.said_goodbye
 
     def finish(self) -> None:
