@@ -144,6 +144,10 @@ class Channel:
         """Tell whether something is to be sent again because the server could not save it."""
         return self.ledger.unsaved > 0 and (self.reconnects or self.retries > 0)
 
+    def unfinished(self) -> bytes:
+        """Return what has come of the line whose end has not, such as a prompt."""
+        return b""
+
     def close(self) -> None:
         """Close the socket, and give up the attempt to get another."""
         self._forget_awaited()
