@@ -34,10 +34,13 @@ if TYPE_CHECKING:
 
     from channel import Wait
     from reaching import Place
+    from text import Address
 
 PORT = 65433
 """The server's, unless told."""
 DATAGRAMS_AT_ONCE = 64
+FIRST_OF_MANY: dict[int, int] = {socket.AF_INET: 224, socket.AF_INET6: 255}
+"""With which byte addresses begin that are multicast, or broadcast in whatever network (RFC 5771, 919, 4291)."""
 SIGN_EVERY = 20.0
 """Seconds between two signs of life: servers forget who is silent for a minute, NATs for half of one."""
 
@@ -57,6 +60,7 @@ class UdpChannel(Channel):
         self.unsent: collections.deque[bytes] = collections.deque()
         self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window + 1)  # last, for the next address
         self._places: collections.deque[Place] = collections.deque()  # until one answers; this one's is the last
+        self._is_for_many = False
         self._untried = 0  # how many of them come before it is told that there is no server
         self._taken_at = 0.0
         self._sign_at = 0.0  # when the next sign of life is due
@@ -79,7 +83,8 @@ class UdpChannel(Channel):
             family, address = self._places[-1]
             self.peer = show_address(address)
             try:
-                unconnected = socket.socket(family, socket.SOCK_DGRAM)
+                self._is_for_many = is_for_many(family, address)
+                unconnected = self._to_many(family) if self._is_for_many else socket.socket(family, socket.SOCK_DGRAM)
                 self.close_socket()
                 self.socket = unconnected
                 self.socket.setblocking(False)
@@ -92,6 +97,16 @@ class UdpChannel(Channel):
             except OSError as error:
                 if self._untried <= 0:
                     raise Broken(f"cannot send to {self.peer}: {in_words(error, address)}") from error
+
+    def _to_many(self, family: int) -> socket.socket:
+        """Return a socket that many can answer, and expect that they do. Raises OSError, Failure."""
+        if self.reconnects:  # it is a way beside a connection
+            raise Failure(f"{self.peer} stands for many, and nobody can connect to them; use udp_client.py")
+        from many import Answers, Everybody
+
+        if not isinstance(self.ledger, Answers):
+            self.ledger = Answers(self.ledger)
+        return Everybody(family, socket.SOCK_DGRAM)
 
     def send(self, messages: list[bytes]) -> None:
         """Send messages, a datagram each; an empty one as a line feed, since an empty datagram is no message."""
@@ -127,10 +142,11 @@ class UdpChannel(Channel):
     def read(self) -> tuple[bytes, list[bytes], bool]:
         """Return the datagrams that have arrived; for a file, each of them as a line. Empty ones are no message."""
         replies: list[bytes] = []
+        is_last = False
         try:
-            while len(replies) < DATAGRAMS_AT_ONCE and not self.said_goodbye:
+            while len(replies) < DATAGRAMS_AT_ONCE and not is_last:
                 replies.append(self.socket.recv(MAX_DATAGRAM))
-                self.said_goodbye = without_ending(replies[-1]) == SHUTTING_DOWN
+                is_last = without_ending(replies[-1]) == SHUTTING_DOWN  # of many, none is, as each is named
         except BlockingIOError:
             pass
         except OSError as error:
@@ -140,7 +156,14 @@ class UdpChannel(Channel):
             self._places.clear()  # this one is the right one
             self._untried = 0
             replies = [reply for reply in replies if reply]
-        return as_lines(replies), replies, self.said_goodbye
+        self.said_goodbye |= is_last
+        return as_lines(replies), replies, is_last
+
+    def hear(self, replies: list[bytes]) -> list[bytes]:
+        """Note what was said just now; of many that were told to `exit`, one that does is an answer."""
+        if self._is_for_many and self.asks_for_end:
+            self.said_goodbye |= any(without_ending(reply).endswith(b": " + SHUTTING_DOWN) for reply in replies)
+        return super().hear(replies)
 
     def finish(self) -> None:
         """End: UDP knows no half-close, and nothing more is due; but ask whether the last datagram found nobody."""
@@ -161,6 +184,20 @@ class UdpChannel(Channel):
             refused = isinstance(error, ConnectionRefusedError)
             cause = "nobody listens there (start the server, or check the port)" if refused else reason(error)
             raise Failure(f"no server at {self.peer}: {cause}") from error
+
+
+def is_for_many(family: int, address: Address) -> bool:
+    """Tell whether an address is a multicast group, or that of all machines in a network. Raises OSError."""
+    if socket.inet_pton(family, address[0].partition("%")[0])[0] >= FIRST_OF_MANY[family]:
+        return True
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(address)
+        except PermissionError:  # without SO_BROADCAST
+            return True
+        except OSError:  # whoever sends there will be told
+            return False
+    return False
 
 
 def repeated(message: bytes) -> bytes:
