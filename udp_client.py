@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 PORT = 65433
 """The server's, unless told."""
 DATAGRAMS_AT_ONCE = 64
-FIRST_OF_MANY: dict[int, int] = {socket.AF_INET: 224, socket.AF_INET6: 255}
-"""With which byte addresses begin that are multicast, or broadcast in whatever network (RFC 5771, 919, 4291)."""
+MULTICAST: dict[int, range] = {socket.AF_INET: range(224, 240), socket.AF_INET6: range(255, 256)}
+"""With which byte the addresses of groups begin (RFC 5771, 4291)."""
 SIGN_EVERY = 20.0
 """Seconds between two signs of life: servers forget who is silent for a minute, NATs for half of one."""
 
@@ -188,7 +188,7 @@ class UdpChannel(Channel):
 
 def is_for_many(family: int, address: Address) -> bool:
     """Tell whether an address is a multicast group, or that of all machines in a network. Raises OSError."""
-    if socket.inet_pton(family, address[0].partition("%")[0])[0] >= FIRST_OF_MANY[family]:
+    if socket.inet_pton(family, address[0].partition("%")[0])[0] in MULTICAST[family]:
         return True
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:

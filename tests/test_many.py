@@ -69,6 +69,7 @@ class Addresses(unittest.TestCase):
             (socket.AF_INET, "239.1.2.3", True),
             (socket.AF_INET, "255.255.255.255", True),
             (socket.AF_INET, "127.0.0.1", False),
+            (socket.AF_INET, "240.0.0.1", False),
             (socket.AF_INET6, "::1", False),
             (socket.AF_INET6, "ff02::114%lo", True),
         ):
