@@ -110,6 +110,9 @@ class Channel:
         """Send messages to which no reply came in time."""
         self.send(messages)
 
+    def show_life(self, now: float) -> None:
+        """Tell the server at `now` that somebody listens, if it is time to and nothing else does."""
+
     def watch(self, go_on: Callable[[], object]) -> None:
         """Have the loop call a function, which calls open(), when there is what an attempt to connect waits for."""
         for descriptor, events in self._awaited.items():
@@ -140,6 +143,10 @@ class Channel:
     def is_unsaved(self) -> bool:
         """Tell whether something is to be sent again because the server could not save it."""
         return self.ledger.unsaved > 0 and (self.reconnects or self.retries > 0)
+
+    def unfinished(self) -> bytes:
+        """Return what has come of the line whose end has not, such as a prompt."""
+        return b""
 
     def close(self) -> None:
         """Close the socket, and give up the attempt to get another."""

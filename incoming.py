@@ -59,6 +59,13 @@ class Incoming:
             handed_on += self._long  # from here on, it goes out in pieces
         return self._hand_on(handed_on if self._in_lines else text), lines + finished
 
+    def unfinished(self) -> bytes:
+        """Return what has come of the line whose end has not, without what may be part of an ending; 64 KiB at most."""
+        text = bytes((self._unfinished if self._long is None else self._long)[:LONGEST_SHOWN])
+        if self._mark == b"\r":
+            text = text.removeprefix(b"\n")  # which ends the line before
+        return text.removesuffix(b"\r")
+
     def end(self) -> tuple[bytes, list[bytes]]:
         """Return what is left at the end of the stream: bytes to be handed on, and the line that was not finished."""
         unfinished = bytes(self._unfinished)

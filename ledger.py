@@ -82,16 +82,19 @@ class Ledger:
         self._strike(confirmed)
         if self.due < due_before:
             self.unanswered_since = now
-        if confirmed:
-            self.confirmed += len(confirmed)
-            times = [now - first_at for _, _, first_at, _, _ in confirmed]
-            self.total_time += sum(times)
-            self.shortest_time = min(self.shortest_time, *times)
-            self.longest_time = max(self.longest_time, *times)
+        self._confirm([now - first_at for _, _, first_at, _, _ in confirmed])
         if self._undecided and self.confirms is not None:
             undecided, self._undecided = self._undecided, []
             self.take(undecided, now)
         return heard
+
+    def _confirm(self, times: list[float]) -> None:
+        """Count messages as confirmed after so many seconds each."""
+        if times:
+            self.confirmed += len(times)
+            self.total_time += sum(times)
+            self.shortest_time = min(self.shortest_time, *times)
+            self.longest_time = max(self.longest_time, *times)
 
     def _expect_repeats(self, reply: bytes, sent: Sent, now: float) -> None:
         """Note that a message which was sent more than once may be answered as often.

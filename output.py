@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import os
 import select
@@ -12,14 +13,19 @@ import time
 from common import REFUSALS, Failure, error_line, reason, report
 from incoming import shortened
 from ledger import Ledger, summary
-from rows import erase_row, fold, window_columns
+from rows import INDENT, erase_row, fold, window_columns
 from terminal import TypedLines, in_background
-from text import DIM, RED, has_colours, paint, visible
+from text import DIM, RED, TYPE_CHECKING, has_colours, paint, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NAMED = 3
 """How many unconfirmed messages are named at the end."""
 PROGRESS_AFTER, PROGRESS_EVERY = 1.0, 0.25
 """Seconds after which a row on standard error begins to show how far piped work is, and between two of them."""
+STANDS_FOR = 0.2
+"""Seconds after which a line whose end has not come, as that of a prompt never does, is shown as far as it goes."""
 
 
 class Output:
@@ -37,24 +43,69 @@ class Output:
         self._row = b""  # what stands on standard error now of how far the work is
         self._done, self._shown_at = 0, time.monotonic()
         is_shown = not (typed.typed or options.message) and sys.stderr is not None and sys.stderr.isatty()
-        self.progress_at = self._shown_at + PROGRESS_AFTER if is_shown else float("inf")
-        """When to show how far the work is, in seconds of time.monotonic()."""
+        self._progress_at = self._shown_at + PROGRESS_AFTER if is_shown else float("inf")
+        self._unfinished: dict[str, tuple[float, bytes]] = {}  # by label, what is to be shown of a line, and when
+        self._begun: dict[str, bytes] = {}  # what is shown of it
 
-    def show(self, label: str, data: bytes, replies: list[bytes]) -> None:
-        """Show replies, which are `data` in a file; where somebody types, with a label before each. Raises Failure."""
+    def show(self, label: str, data: bytes, replies: list[bytes], unfinished: Callable[[], bytes] = bytes) -> None:
+        """Show replies, which are `data` in a file; where somebody types, with a label before each. Raises Failure.
+
+        On a terminal, what `unfinished` returns of a line is shown, too, if its end is long in coming.
+        """
         if sys.stdout is None or not sys.stdout.isatty():
             write_out(data)
             return
-        label = label if self._typed.edited else ""
+        lines, text = list(map(shortened, replies)), unfinished()
+        begun = self._begun.pop(label, b"") if lines else b""
+        if begun and lines[0].startswith(begun):
+            rest = lines.pop(0)[len(begun) :]
+            self._show_lines(INDENT, [rest] if rest.strip(b"\r") else [])
+        self._show_lines(label if self._typed.edited else "", lines)
+        if text:
+            self._unfinished[label] = time.monotonic() + STANDS_FOR, text
+        else:
+            self._unfinished.pop(label, None)
+
+    def _show_lines(self, label: str, replies: list[bytes]) -> None:
+        """Show replies on a terminal, with a label before each."""
+        if not replies:
+            return
         columns, has_colour = window_columns(), label and has_colours(sys.stdout)
         lines = []
-        for reply in map(shortened, replies):
+        for reply in replies:
             is_refusal = has_colour and reply.startswith(REFUSALS)
             start = paint(label, DIM) if has_colour and not is_refusal else label
             line = fold(start + visible(reply), columns)
             lines.append(paint(line, RED) if is_refusal else line)
         text = "".join([f"{line}\n" for line in lines]).encode(sys.stdout.encoding, "backslashreplace")
         self._typed.show_above(write_out, erase_row() + text + self._row if self._row else text)
+
+    def _show_unfinished(self, now: float) -> None:
+        """Show what has stood long enough of lines without an end; what comes of them later goes on below."""
+        for label, (at, text) in [*self._unfinished.items()]:
+            if now < at:
+                continue
+            del self._unfinished[label]
+            begun = self._begun.get(label, b"")
+            whole = codecs.utf_8_decode(text, "replace", False)[1]  # bytes; a torn character waits for its rest
+            if whole > len(begun):
+                start = label if self._typed.edited else ""
+                self._show_lines(INDENT if begun else start, [text[len(begun) : whole]])
+                self._begun[label] = text[:whole]
+
+    def begin(self) -> None:
+        """Expect no end any more of lines that have none: their stream is over, and another begins."""
+        self._unfinished.clear()
+        self._begun.clear()
+
+    def due_at(self) -> float:
+        """Return when something is to be shown that nothing has to come for, in seconds of time.monotonic()."""
+        return min([self._progress_at, *(at for at, _ in self._unfinished.values())])
+
+    def show_due(self, now: float, is_connected: bool = True) -> None:
+        """Show what is to be shown by `now`, though nothing came. Raises Failure."""
+        self._show_unfinished(now)
+        self._show_progress(now, is_connected)
 
     def say(self, text: str) -> None:
         """Tell a person who types how things are."""
@@ -82,11 +133,11 @@ class Output:
             self.complain(f"{late}: {visible(message)}")
         self._lost += [visible(message[:80]) for message in messages[: NAMED - len(self._lost)]]
 
-    def show_progress(self, now: float, is_connected: bool = True) -> None:
+    def _show_progress(self, now: float, is_connected: bool) -> None:
         """Show what is done by now, in seconds, and how much of it a second since the last time, if it is time to."""
-        if now < self.progress_at:
+        if now < self._progress_at:
             return
-        self.progress_at = now + PROGRESS_EVERY
+        self._progress_at = now + PROGRESS_EVERY
         if not is_connected:  # what was read is not sent yet
             return
         sent = done = sum(ledger.sent for ledger in self._ledgers)

@@ -48,10 +48,12 @@ class Session:
 
     def _pass(self) -> None:
         """Wait until something arrives, may be sent, or is late; and take care of it. Raises Failure."""
-        self._watch()
         now = time.monotonic()  # what has come by now is read before it is found late, also after Ctrl-Z
-        self._output.show_progress(now, any(channel.state is not State.DOWN for channel in self._channels))
-        due_at = min(now + 1.0, self._output.progress_at, self._send_at)
+        for channel in self._channels if self._options.stay or self._output.is_interactive else ():
+            self._attempt(channel, channel.show_life, now)
+        self._watch()
+        self._output.show_due(now, any(channel.state is not State.DOWN for channel in self._channels))
+        due_at = min(now + 1.0, self._output.due_at(), self._send_at)
         due_at = min(due_at, *(channel.due_at(self._timeout) for channel in self._channels))
         for function in self._loop.ready(max(due_at - now, 0)):
             with contextlib.suppress(BlockingIOError):
@@ -107,7 +109,8 @@ class Session:
         heard = channel.hear(replies)
         if len(heard) < len(replies):
             data = as_lines(heard)
-        self._output.show(f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: ", data, heard)
+        label = f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: "
+        self._output.show(label, data, heard, channel.unfinished)
         if self._options.no_reply or self._outbox.word == EXIT:
             self._take_refusals(channel, [reply for reply in replies if reply.startswith(REFUSALS)])
         if is_last:
@@ -185,6 +188,7 @@ class Session:
     def _open(self, channel: Channel) -> None:
         channel.open()
         if channel.state is State.OPEN and channel.is_stream:
+            self._output.begin()
             self._output.say(f"Connected to {channel.peer}.")
 
     def _part_late(self, channel: Channel, now: float) -> None:

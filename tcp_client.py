@@ -166,6 +166,10 @@ class TcpChannel(Channel):
         handed_on, lines = self._incoming.take(text)
         return handed_on, lines, False
 
+    def unfinished(self) -> bytes:
+        """Return what has come of the line whose end has not."""
+        return self._incoming.unfinished()
+
     def finish(self) -> None:
         """Tell the server that nothing more comes, and go on reading: it may have more to say."""
         self.flush(self._lines.finish())

@@ -34,10 +34,15 @@ if TYPE_CHECKING:
 
     from channel import Wait
     from reaching import Place
+    from text import Address
 
 PORT = 65433
 """The server's, unless told."""
 DATAGRAMS_AT_ONCE = 64
+MULTICAST: dict[int, range] = {socket.AF_INET: range(224, 240), socket.AF_INET6: range(255, 256)}
+"""With which byte the addresses of groups begin (RFC 5771, 4291)."""
+SIGN_EVERY = 20.0
+"""Seconds between two signs of life: servers forget who is silent for a minute, NATs for half of one."""
 
 
 class UdpChannel(Channel):
@@ -53,10 +58,12 @@ class UdpChannel(Channel):
         super().__init__(loop, options.host, port, Ledger(repeated, options.any_reply), tries, reconnects)
         self._timeout, self._family, self._source = options.timeout, options.family, options.source
         self.unsent: collections.deque[bytes] = collections.deque()
-        self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window)  # last, for the next address
+        self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window + 1)  # last, for the next address
         self._places: collections.deque[Place] = collections.deque()  # until one answers; this one's is the last
+        self._is_for_many = False
         self._untried = 0  # how many of them come before it is told that there is no server
         self._taken_at = 0.0
+        self._sign_at = 0.0  # when the next sign of life is due
 
     def connect(self) -> Generator[Wait, None, None]:
         """Take the first of the host's addresses for the server's; nothing is sent by that."""
@@ -69,14 +76,15 @@ class UdpChannel(Channel):
 
     def take_next(self) -> None:
         """Take the next of the host's addresses for the server's. Raises Broken if no untried one can be."""
-        self._taken_at = time.monotonic()
+        self._taken_at = self._sign_at = time.monotonic()
         while True:
             self._untried -= 1
             self._places.rotate(-1)
             family, address = self._places[-1]
             self.peer = show_address(address)
             try:
-                unconnected = socket.socket(family, socket.SOCK_DGRAM)
+                self._is_for_many = is_for_many(family, address)
+                unconnected = self._to_many(family) if self._is_for_many else socket.socket(family, socket.SOCK_DGRAM)
                 self.close_socket()
                 self.socket = unconnected
                 self.socket.setblocking(False)
@@ -89,6 +97,16 @@ class UdpChannel(Channel):
             except OSError as error:
                 if self._untried <= 0:
                     raise Broken(f"cannot send to {self.peer}: {in_words(error, address)}") from error
+
+    def _to_many(self, family: int) -> socket.socket:
+        """Return a socket that many can answer, and expect that they do. Raises OSError, Failure."""
+        if self.reconnects:  # it is a way beside a connection
+            raise Failure(f"{self.peer} stands for many, and nobody can connect to them; use udp_client.py")
+        from many import Answers, Everybody
+
+        if not isinstance(self.ledger, Answers):
+            self.ledger = Answers(self.ledger)
+        return Everybody(family, socket.SOCK_DGRAM)
 
     def send(self, messages: list[bytes]) -> None:
         """Send messages, a datagram each; an empty one as a line feed, since an empty datagram is no message."""
@@ -103,6 +121,13 @@ class UdpChannel(Channel):
                 self.take_next()
         self.send(messages)
 
+    def show_life(self, now: float) -> None:
+        """Send an empty datagram if it is time to: the server, and any NAT on the way, keep in mind who listens."""
+        if self.state is State.OPEN and now >= self._sign_at and not self.unsent:
+            self._sign_at = now + SIGN_EVERY
+            self.unsent.append(b"")
+            self.flush()
+
     def flush(self) -> None:
         """Send what there is room for."""
         try:
@@ -115,12 +140,13 @@ class UdpChannel(Channel):
             self._go_on_after(error)
 
     def read(self) -> tuple[bytes, list[bytes], bool]:
-        """Return the datagrams that have arrived; for a file, each of them as a line."""
+        """Return the datagrams that have arrived; for a file, each of them as a line. Empty ones are no message."""
         replies: list[bytes] = []
+        is_last = False
         try:
-            while len(replies) < DATAGRAMS_AT_ONCE and not self.said_goodbye:
+            while len(replies) < DATAGRAMS_AT_ONCE and not is_last:
                 replies.append(self.socket.recv(MAX_DATAGRAM))
-                self.said_goodbye = without_ending(replies[-1]) == SHUTTING_DOWN
+                is_last = without_ending(replies[-1]) == SHUTTING_DOWN  # of many, none is, as each is named
         except BlockingIOError:
             pass
         except OSError as error:
@@ -129,7 +155,15 @@ class UdpChannel(Channel):
         if replies:
             self._places.clear()  # this one is the right one
             self._untried = 0
-        return as_lines(replies), replies, self.said_goodbye
+            replies = [reply for reply in replies if reply]
+        self.said_goodbye |= is_last
+        return as_lines(replies), replies, is_last
+
+    def hear(self, replies: list[bytes]) -> list[bytes]:
+        """Note what was said just now; of many that were told to `exit`, one that does is an answer."""
+        if self._is_for_many and self.asks_for_end:
+            self.said_goodbye |= any(without_ending(reply).endswith(b": " + SHUTTING_DOWN) for reply in replies)
+        return super().hear(replies)
 
     def finish(self) -> None:
         """End: UDP knows no half-close, and nothing more is due; but ask whether the last datagram found nobody."""
@@ -150,6 +184,20 @@ class UdpChannel(Channel):
             refused = isinstance(error, ConnectionRefusedError)
             cause = "nobody listens there (start the server, or check the port)" if refused else reason(error)
             raise Failure(f"no server at {self.peer}: {cause}") from error
+
+
+def is_for_many(family: int, address: Address) -> bool:
+    """Tell whether an address is a multicast group, or that of all machines in a network. Raises OSError."""
+    if socket.inet_pton(family, address[0].partition("%")[0])[0] in MULTICAST[family]:
+        return True
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(address)
+        except PermissionError:  # without SO_BROADCAST
+            return True
+        except OSError:  # whoever sends there will be told
+            return False
+    return False
 
 
 def repeated(message: bytes) -> bytes:

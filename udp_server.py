@@ -223,9 +223,12 @@ class UdpPeer(Peer):
         self.endpoint.send(self, replies, start)
 
     def tell(self, lines: list[bytes]) -> None:
-        """Send lines, a datagram each, ended as the peer ended its own last message; drop what no datagram holds."""
+        """Send lines, a datagram each, ended as the peer ended its own last message; drop what no datagram holds.
+
+        An empty one is a line feed, since an empty datagram is no message.
+        """
         line_end = ending(self.tail) if self.tail.endswith(b"\n") else b""
-        fitting = [line + line_end for line in lines if len(line) + len(line_end) <= MAX_DATAGRAM]
+        fitting = [line + line_end or b"\n" for line in lines if len(line) + len(line_end) <= MAX_DATAGRAM]
         self.endpoint.unsent += len(lines) - len(fitting)
         self.send(fitting)
 

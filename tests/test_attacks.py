@@ -343,6 +343,7 @@ class Repeated(PeerTest):
         asking = self.datagrams(server.port)
         asking.send(b"done?")
         self.assertEqual(asking.recv(100), CONFIRMATION + b"done?")
+        server.wait_for("Not answered: ")
         self.assertEqual(server.output.count("Not answered: "), 1)
         self.assertLess(len(server.output), 10_000)
 

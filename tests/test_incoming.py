@@ -57,6 +57,18 @@ class Pieces(TestCase):
         self.assertLess(len(line), 3 * LONGEST_EXTRA)
         self.assertTrue(shortened(line).endswith(b"x... (%d bytes)" % (100 * LONGEST_EXTRA)))
 
+    def test_what_is_unfinished(self) -> None:
+        incoming = Incoming(False)
+        for text, expected in ((b"log", b"log"), (b"in: \r", b"login: "), (b"\nnext", b"next"), (b"\n", b"")):
+            incoming.take(text)
+            self.assertEqual(incoming.unfinished(), expected)
+        incoming.take(b"x" * (LONGEST_EXTRA + 1))
+        self.assertEqual(incoming.unfinished(), b"x" * LONGEST_SHOWN)
+        incoming = Incoming(False, "cr")
+        for text, expected in ((b"one\r\n", b""), (b"two", b"two")):
+            incoming.take(text)
+            self.assertEqual(incoming.unfinished(), expected)
+
 
 class Marks(TestCase):
     """Something else than a line feed may end a line."""

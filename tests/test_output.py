@@ -11,8 +11,11 @@ from unittest import mock
 
 from support import TestCase
 
+from incoming import LONGEST_SHOWN
 from ledger import Ledger
 from output import Output
+
+LABEL = "Server: "
 
 
 class FakeTerminal(io.StringIO):
@@ -78,12 +81,12 @@ class Rows(TestCase):
         self.replace_terminals(written)
         progress = output_of(FakeTyped(), ledger)
         ledger.add([b"x"] * 2000, 0.0)
-        progress.show_progress(progress.progress_at - 0.1)
-        progress.show_progress(progress.progress_at, is_connected=False)
+        progress.show_due(progress.due_at() - 0.1)
+        progress.show_due(progress.due_at(), is_connected=False)
         progress.show("", b"", [b"a"])
         self.assertEqual(written, [b"a\n"], "it is too early")
         with mock.patch("os.get_terminal_size", return_value=os.terminal_size((40, 20))):
-            progress.show_progress(progress.progress_at)
+            progress.show_due(progress.due_at())
         self.assertEqual(written[1:], [b"2,000 sent, 0 confirmed, 0 lines a seco"])
         progress.show("", b"", [b"a"])
         self.assertEqual(written[2:], [b"<erase>a\n2,000 sent, 0 confirmed, 0 lines a seco"])
@@ -97,15 +100,15 @@ class Rows(TestCase):
         self.replace_terminals(written)
         progress = output_of(FakeTyped())
         with mock.patch("os.get_terminal_size", side_effect=OSError):
-            progress.show_progress(progress.progress_at)
+            progress.show_due(progress.due_at())
         self.assertEqual(written, [])
 
     def test_nobody_wants_it(self) -> None:
         self.replace_terminals([])
         for typed, messages in ((FakeTyped(typed=True), ()), (FakeTyped(), ("hello",))):
-            self.assertEqual(output_of(typed, None, *messages).progress_at, float("inf"))
+            self.assertEqual(output_of(typed, None, *messages).due_at(), float("inf"))
         with mock.patch("sys.stderr", io.StringIO()):
-            self.assertEqual(output_of(FakeTyped()).progress_at, float("inf"))
+            self.assertEqual(output_of(FakeTyped()).due_at(), float("inf"))
 
     def replace_terminals(self, written: list[bytes]) -> None:
         """Have what is written to either terminal collected."""
@@ -155,6 +158,64 @@ class Ends(TestCase):
                 shown.lose([b"a"], "no reply")
                 shown.lose([b"b"])
             self.assertEqual(complain.call_args_list, [mock.call("no reply: a")] * told)
+
+
+class Prompts(TestCase):
+    """Lines whose end does not come."""
+
+    def setUp(self) -> None:
+        self.written: list[bytes] = []
+        for replaced in (
+            mock.patch("sys.stdout", FakeTerminal()),
+            mock.patch("output.write_out", self.written.append),
+            mock.patch("text.IS_DUMB", True),
+        ):
+            replaced.start()
+            self.addCleanup(replaced.stop)
+        self.output = output_of(FakeTyped(edited=False))
+
+    def come(self, replies: list[bytes], unfinished: bytes) -> None:
+        """Have lines come, and the start of one."""
+        self.output.show(LABEL, b"", replies, lambda: unfinished)
+
+    def shown(self, *, stands: bool) -> bytes:
+        """Return what is shown, also if it stands for long."""
+        self.output.show_due(self.output.due_at() - (0 if stands else 0.01))
+        shown = b"".join(self.written)
+        self.written.clear()
+        return shown
+
+    def test_one_that_goes_on(self) -> None:
+        self.come([b"one"], b"login: ")
+        self.assertEqual(self.shown(stands=False), b"one\n")
+        self.assertEqual(self.shown(stands=True), b"login: \n")
+        self.assertEqual(self.output.due_at(), float("inf"))
+        self.come([], b"login: Password: ")
+        self.assertEqual(self.shown(stands=True), b"    Password: \n")
+        self.come([b"login: Password: ok\r", b"two"], b"$ ")
+        self.assertEqual(self.shown(stands=True), b"    ok\ntwo\n$ \n")
+        self.come([b"$ "], b"")
+        self.assertEqual(self.shown(stands=False), b"", "all of it stands there")
+
+    def test_a_torn_character_waits_for_its_rest(self) -> None:
+        self.come([], b"\xc3")
+        self.assertEqual(self.shown(stands=True), b"")
+        self.come([], b"\xc3\xb6")
+        self.assertEqual(self.shown(stands=True), b"\\xf6\n")
+
+    def test_another_stream(self) -> None:
+        self.come([], b"login: ")
+        self.assertEqual(self.shown(stands=True), b"login: \n")
+        self.output.begin()
+        self.come([], b"login: ")
+        self.assertEqual(self.shown(stands=True), b"login: \n")
+
+    def test_a_long_one(self) -> None:
+        self.come([], b"x" * 9)
+        self.assertEqual(self.shown(stands=True), b"x" * 9 + b"\n")
+        self.come([b"x" * (LONGEST_SHOWN + 1)], b"")
+        text = self.shown(stands=False).replace(b"\n", b"").replace(b" ", b"")
+        self.assertEqual(text, b"x" * (LONGEST_SHOWN - 9) + b"...(65537bytes)")
 
 
 if __name__ == "__main__":

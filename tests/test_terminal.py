@@ -57,7 +57,9 @@ class Peer:
         """Return the next message, which must be all that has arrived."""
         if self.tcp:
             return receive_lines(self.socket, 1)[0].decode()
-        message, client = self.socket.recvfrom(65536)
+        message = b""
+        while not message:  # a sign of life is no message
+            message, client = self.socket.recvfrom(65536)
         self.socket.connect(client)
         return message.decode()
 
@@ -708,8 +710,12 @@ class TcpClient(Shared.ClientTest):
 
     def chosen(self, *peers: Peer) -> Peer:
         """Return the peer to which the next message went, once it is confirmed."""
-        readable, _, _ = select.select([peer.socket for peer in peers], [], [], PATIENCE)
-        peer = next(peer for peer in peers if peer.socket in readable)
+        while True:
+            readable, _, _ = select.select([peer.socket for peer in peers], [], [], PATIENCE)
+            peer = next(peer for peer in peers if peer.socket in readable)
+            if peer.tcp or peer.socket.recv(1, socket.MSG_PEEK):
+                break
+            peer.socket.recv(1)  # a sign of life
         peer.say(f"Message received: {peer.hear()}")
         return peer
 

@@ -1,0 +1,137 @@
+"""One message for many: a UDP client whose HOST is a broadcast or multicast address, and what is counted of answers."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import socket
+import subprocess
+import sys
+import unittest
+
+from support import PATIENCE, Process, TestCase, wait_until
+
+from ledger import Ledger
+from many import Answers
+from udp_client import is_for_many
+
+PORT = 9001
+"""In networks of the test's own."""
+
+
+def from_peer(peer: int, text: str) -> bytes:
+    """Return what the ledger gets to read."""
+    return f"10.9.8.{peer}:9001: {text}".encode()
+
+
+def has_begun(process: Process) -> bool:
+    """Tell whether a process has shown something, or ended."""
+    return bool(process.output) or process.popen.poll() is not None
+
+
+class Counting(unittest.TestCase):
+    """Each message waits for its time to be over; one answer is enough."""
+
+    def setUp(self) -> None:
+        self.answers = Answers(Ledger())
+        self.answers.add([b"one", b"two"], 1.0)
+
+    def test_one_answer_is_enough(self) -> None:
+        replies = [from_peer(peer, "Message received: one") for peer in (1, 2, 3)]
+        self.assertEqual(self.answers.take(replies, 1.5), replies)
+        self.assertEqual((self.answers.due, self.answers.oldest()), (2, 1.0), "others may answer")
+        self.assertEqual(self.answers.retry(1.0, 2.0, 3), [b"two"])
+        self.assertEqual(self.answers.give_up(2.0), [b"two"])
+        self.assertEqual((self.answers.confirmed, self.answers.sent, self.answers.waiting), (1, 2, 0))
+        self.assertEqual(self.answers.longest_time, 0.5)
+
+    def test_equal_messages(self) -> None:
+        self.answers.add([b"one"], 1.0)
+        self.answers.take([from_peer(1, "Message received: one"), from_peer(2, "one")], 1.5)
+        self.assertEqual(self.answers.give_up(1.0), [b"two", b"one"], "each has answered the first")
+        self.answers.add([b"one", b"one"], 2.0)
+        self.answers.take([from_peer(1, "one")] * 2, 2.5)
+        self.assertEqual(self.answers.give_up(2.0), [])
+        self.assertEqual(self.answers.confirmed, 3)
+
+    def test_any_reply(self) -> None:
+        answers = Answers(Ledger(any_reply=True))
+        answers.add([b"one", b"two"], 1.0)
+        answers.take([from_peer(1, "A"), from_peer(2, "B"), from_peer(1, "C")], 2.0)
+        self.assertEqual((answers.give_up(1.0), answers.confirmed), ([], 2))
+
+
+class Addresses(unittest.TestCase):
+    """Which are those of many."""
+
+    def test_each(self) -> None:
+        for family, host, expected in (
+            (socket.AF_INET, "239.1.2.3", True),
+            (socket.AF_INET, "255.255.255.255", True),
+            (socket.AF_INET, "127.0.0.1", False),
+            (socket.AF_INET, "240.0.0.1", False),
+            (socket.AF_INET6, "::1", False),
+            (socket.AF_INET6, "ff02::114%lo", True),
+        ):
+            with self.subTest(host):
+                self.assertEqual(is_for_many(family, (host, 9)), expected)
+
+
+@unittest.skipUnless(sys.platform == "linux" and shutil.which("unshare"), "no network namespaces here")
+class Network(TestCase):
+    """A machine at a switch with three others, on each of which a server runs."""
+
+    def setUp(self) -> None:
+        holders = [self.start("unshare", "-n", "sh", "-c", "echo here; exec cat") for _ in range(4)]
+        for holder in holders:
+            wait_until(functools.partial(has_begun, holder), "a network namespace")
+        machines = [["nsenter", "-n", "-t", str(holder.popen.pid)] for holder in holders]
+        self.machine = machines[0]
+        self.run_at(machines[0], "ip link add switch type bridge mcast_snooping 0", "ip link set switch up")
+        self.run_at(machines[0], "ip address add 10.9.8.1/24 dev switch", "ip route add 239.0.0.0/8 dev switch")
+        for number, machine in enumerate(machines[1:], 2):
+            self.run_at(
+                machines[0],
+                f"ip link add side{number} type veth peer name cable netns {holders[number - 1].popen.pid}",
+                f"ip link set side{number} master switch up",
+            )
+            self.run_at(machine, f"ip address add 10.9.8.{number}/24 dev cable", "ip link set cable up")
+        options = ("--host", "0.0.0.0"), ("--group", "239.1.2.3%cable"), ("--group", "239.1.2.3%cable")
+        for machine, some in zip(machines[1:], options):
+            self.server("udp_server.py", *some, "--exit-from", "anyone", port=PORT, within=machine)
+
+    def run_at(self, machine: list[str], *commands: str) -> None:
+        """Run commands on a machine."""
+        for command in commands:
+            done = subprocess.run([*machine, *command.split()], capture_output=True, check=False, timeout=PATIENCE)
+            if done.returncode:
+                self.skipTest(f"no network namespaces here: {done.stderr.decode()}")
+
+    def ask(self, host: str, *options: object) -> Process:
+        """Start a client."""
+        return self.start(*self.machine, sys.executable, "udp_client.py", host, PORT, "--stats", *options)
+
+    def test_all_answer(self) -> None:
+        for host, servers in (("10.9.8.255", (2, 3, 4)), ("239.1.2.3", (3, 4))):
+            with self.subTest(host):
+                client = self.ask(host, "--timeout", 1, "-m", "hello")
+                self.assertEqual(client.wait(), 0, client.errors)
+                expected = [from_peer(number, "Message received: hello").decode() for number in servers]
+                self.assertEqual(sorted(client.output.splitlines()), expected)
+                self.assertRegex(client.errors, r"\A1 sent, 1 confirmed, 0 lost; .*\n\Z")
+
+    def test_none_answers(self) -> None:
+        client = self.ask("239.9.9.9", "--timeout", 0.3, "-m", "hello")
+        self.assertEqual(client.wait(), 1)
+        self.assertRegex(client.errors, "1 message was not confirmed by 239.9.9.9:9001: hello")
+
+    def test_all_are_stopped(self) -> None:
+        client = self.ask("10.9.8.255", "--timeout", 1)
+        client.type("exit\n")
+        self.assertEqual(client.wait(), 0, client.errors)
+        expected = [from_peer(number, "Server shutting down...").decode() for number in (2, 3, 4)]
+        self.assertEqual(sorted(client.output.splitlines()), expected)
+
+
+if __name__ == "__main__":
+    unittest.main()
