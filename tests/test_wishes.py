@@ -175,6 +175,7 @@ class NoWords(AccountingTest):
             lines = receive_lines(connected, 4)
             self.assertEqual([line.decode() for line in lines], texts)
             connected.sendall(b"\n".join([*lines, b""]))
+            self.assertEqual(connected.recv(1), b"", "it has nothing more to say")
             connected.close()
             for text in texts:
                 data, peer = endpoint.recvfrom(100)
