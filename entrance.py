@@ -37,7 +37,7 @@ class Entrance(Leaving):
         self._header = b""
         self.deadline = self.loop.now + self.WITHIN
         self.move(self.places.entering, self.read_header if self.places.proxies else self.handshake)
-        self.loop.pourers.add(self.socket.fileno())
+        self.take_turns(True)
 
     def read_header(self) -> None:
         """Take the PROXY header, which says whom the proxy speaks for."""
@@ -62,7 +62,6 @@ class Entrance(Leaving):
     def handshake(self) -> None:
         """Take the next part of the TLS handshake."""
         data = self.receive(RECEIVE_SIZE)
-        self.loop.pourers.add(self.socket.fileno())
         self.places.service.received_bytes += self.HANDSHAKE_COST
         if data:
             self._greet(data)

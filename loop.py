@@ -6,6 +6,7 @@ epoll is called as it is, since Python's `selectors` adds half a microsecond to 
 
 from __future__ import annotations
 
+import collections
 import select
 import selectors
 import signal
@@ -31,6 +32,8 @@ class Selector:
         self._selector = selectors.DefaultSelector()
         self.unregister = self._selector.unregister
         self.close = self._selector.close
+        if hasattr(self._selector, "fileno"):
+            self.fileno = self._selector.fileno
 
     def register(self, descriptor: int, events: int) -> None:
         """Begin to wait for a descriptor."""
@@ -49,19 +52,27 @@ class Selector:
         return (selectors.EVENT_READ if events & READ else 0) | (selectors.EVENT_WRITE if events & WRITE else 0)
 
 
+def new_poller() -> select.epoll | Selector:
+    """Return an epoll, or what there is instead."""
+    return select.epoll() if hasattr(select, "epoll") else Selector()
+
+
 class Loop:
     """The sockets that are waited for, each with the function to call when it is ready for what it waits for."""
 
     def __init__(self) -> None:
-        self._poller = select.epoll() if hasattr(select, "epoll") else Selector()
+        self._poller, self._pouring = new_poller(), new_poller()
+        self._wakes_up = hasattr(self._pouring, "fileno")  # else, on Windows, one wait can not wait for another
+        if self._wakes_up:
+            self._poller.register(self._pouring.fileno(), READ)
         self._functions: dict[int, Callable[[], object]] = {}
+        self._events: dict[int, int] = {}
+        self._pourers: set[int] = set()
+        self._turns: collections.deque[int] = collections.deque()
         self.now = time.monotonic()
         """When the last wait ended, in seconds of time.monotonic()."""
-        self.pourers: set[int] = set()
-        """Descriptors of those who sent much at once: they take turns, after all others."""
         self.is_spent = False
         """Whether a pass has done its work; whose turn has not come by then waits for the next."""
-        self._turns: dict[int, None] = {}
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)
@@ -69,49 +80,59 @@ class Loop:
 
     def watch(self, descriptor: int, function: Callable[[], object], events: int = READ) -> None:
         """Call a function whenever a descriptor is ready; from now on this one, and for these events."""
+        poller = self._poller_of(descriptor)
         if descriptor in self._functions:
-            self._poller.modify(descriptor, events)
+            poller.modify(descriptor, events)
         else:
-            self._poller.register(descriptor, events)
-        self._functions[descriptor] = function
+            poller.register(descriptor, events)
+        self._functions[descriptor], self._events[descriptor] = function, events
 
     def forget(self, descriptor: int) -> None:
         """Wait for a descriptor no longer, if that was so; to be called before it is closed."""
         if self._functions.pop(descriptor, None):
-            self._poller.unregister(descriptor)
-            self.pourers.discard(descriptor)
-            self._turns.pop(descriptor, None)
+            self._poller_of(descriptor).unregister(descriptor)
+            self._pourers.discard(descriptor)
+
+    def take_turns(self, descriptor: int, does: bool = True) -> None:
+        """Have one that brings much at once take turns with others of that kind, after all others; or no longer."""
+        if does != (descriptor in self._pourers) and descriptor in self._functions:
+            self._poller_of(descriptor).unregister(descriptor)
+            (self._pourers.add if does else self._pourers.discard)(descriptor)
+            self._poller_of(descriptor).register(descriptor, self._events[descriptor])
 
     def watches(self, descriptor: int) -> bool:
         """Tell whether a descriptor is waited for."""
         return descriptor in self._functions
 
-    def ready(self, wait: float, serve_pourers: bool = True) -> Iterator[Callable[[], object]]:
+    def ready(self, wait: float, gives_turns: bool = True) -> Iterator[Callable[[], object]]:
         """Wait until something is ready, `wait` seconds at the most; yield the function of each socket that is.
 
-        Pourers come last, and one by one, until the pass is spent; or not at all. A function may find nothing there
-        (BlockingIOError), since what came before it in the same pass may have closed its socket and opened another with
-        the same descriptor.
+        Those who take turns come last, and one by one, until the pass is spent; or not at all. A function may find
+        nothing there (BlockingIOError), since what came before it in the same pass may have closed its socket and
+        opened another with the same descriptor.
         """
-        functions, pourers, turns = self._functions, self.pourers, self._turns
-        found = self._poller.poll(wait)
+        functions, pourers, turns = self._functions, self._pourers, self._turns
+        if pourers and not self._wakes_up:
+            wait = min(wait, PAUSE)
+        found = self._poller.poll(0.0 if turns and gives_turns else wait)
+        if pourers and gives_turns and not turns:
+            turns.extend(descriptor for descriptor, _ in self._pouring.poll(0.0))
+        elif not gives_turns and len(found) == 1 and found[0][0] not in functions:
+            time.sleep(min(wait, PAUSE))
         self.now = time.monotonic()
         self.is_spent = False
         for descriptor, _ in found:
-            if descriptor in pourers:
-                turns[descriptor] = None
-                continue
             function = functions.get(descriptor)
             if function:
                 yield function
-        if turns and len(turns) == len(found) and not serve_pourers:
-            time.sleep(min(wait, PAUSE))
-        while turns and serve_pourers:
-            descriptor = next(iter(turns))
-            del turns[descriptor]
-            pourers.discard(descriptor)
-            yield functions[descriptor]
-            serve_pourers = not self.is_spent
+        while turns and gives_turns:
+            descriptor = turns.popleft()
+            if descriptor in pourers:
+                yield functions[descriptor]
+                gives_turns = not self.is_spent
+
+    def _poller_of(self, descriptor: int) -> select.epoll | Selector:
+        return self._pouring if descriptor in self._pourers else self._poller
 
     def catch_signals(self, names: Iterable[str], function: Callable[[int, FrameType | None], object]) -> None:
         """Have signals call a function, and end the wait; those that are ignored (nohup) stay so."""
@@ -125,5 +146,6 @@ class Loop:
         """Free what the loop holds; the sockets that it waited for stay open."""
         signal.set_wakeup_fd(-1)
         self._poller.close()
+        self._pouring.close()
         self._woken.close()
         self._wake.close()

@@ -38,7 +38,7 @@ SELECTABLE = 512
 class Guest(Peer):
     """A connection that stands in one of the places, and is a phase of the loop."""
 
-    __slots__ = ("deadline", "heard_at", "host", "loop", "places", "protocol", "socket")
+    __slots__ = ("deadline", "heard_at", "host", "loop", "places", "protocol", "socket", "takes_turns")
 
     def __init__(self, places: Places, connected: socket.socket, name: str, host: str | None) -> None:
         """Take the client's name and address; no address if nobody has vouched for one."""
@@ -49,11 +49,18 @@ class Guest(Peer):
         """When it last sent or took something, in seconds of time.monotonic()."""
         self.deadline = 0.0
         """When it has to be through the entrance, or gone; the same."""
+        self.takes_turns = False
+        """Whether it is served after all others, since it brings much at once."""
 
     def move(self, place: set[Any], phase: Callable[[], None], events: int = READ) -> None:
         """Stand in this place, and have the loop call this function from now on."""
         self.places.move(self, place)
         self.loop.watch(self.socket.fileno(), phase, events)
+
+    def take_turns(self, does: bool) -> None:
+        """Be served after all others from now on, or like them."""
+        self.takes_turns = does
+        self.loop.take_turns(self.socket.fileno(), does)
 
     def idle_since(self) -> float:
         """Return since when nothing was to be heard, in seconds."""
@@ -120,12 +127,13 @@ class Places(Transport):
             try:
                 self.accept(listening)
             except BlockingIOError:
+                self.loop.take_turns(listening.fileno(), False)
                 return
             except OSError as error:  # any other is of a client that has gone again
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self.pause()
                     return
-        self.loop.pourers.add(listening.fileno())
+        self.loop.take_turns(listening.fileno())
 
     def pause(self) -> None:
         """Take nobody in until a connection closes, or the next tick."""

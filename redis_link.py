@@ -112,7 +112,7 @@ class Link:
     def give_way(self) -> None:
         """Be read from after all others, and when the loop has time for it."""
         if self._socket is not None:
-            self._loop.pourers.add(self._socket.fileno())
+            self._loop.take_turns(self._socket.fileno())
 
     def tick(self, now: float) -> None:
         """Try again, or give up, what is due by `now`, a time of time.monotonic()."""

@@ -120,7 +120,7 @@ class Connection(Entrance):
     turn to close. A closed connection has none, nor has one that is held until the archive has answered.
     """
 
-    __slots__ = ("_is_held", "_pours", "_read_size", "_service", "_transmit", "lines", "receive")
+    __slots__ = ("_is_held", "_read_size", "_service", "_transmit", "lines", "receive")
     ends_for_good = True
 
     def __init__(self, listener: Listener, connected: socket.socket, name: str, host: str | None, lines: Lines) -> None:
@@ -129,7 +129,7 @@ class Connection(Entrance):
         self.lines: Any = lines
         self._service = listener.service
         self._read_size = FEW
-        self._is_held = self._pours = False
+        self._is_held = False
 
     def begin(self, data: bytes = b"") -> None:
         """Serve the client, who has sent this much."""
@@ -206,8 +206,7 @@ class Connection(Entrance):
         self._is_held = False
         if self in self.places.served and not self._unsent:
             self.loop.watch(self.socket.fileno(), self.read)
-            if self._pours:
-                self.loop.pourers.add(self.socket.fileno())
+            self.take_turns(self.takes_turns)
 
     def turn_away(self, reply: bytes) -> None:
         """Send this reply alone, but for TLS, where it would take a handshake; and end."""
@@ -233,9 +232,9 @@ class Connection(Entrance):
         """Hand the lines that are whole now to the service."""
         self.heard_at = self.loop.now
         lines, service = self.lines.take(data), self._service
-        self._pours = len(data) >= FEW or len(lines) > MANY
-        if self._pours:
-            self.loop.pourers.add(self.socket.fileno())
+        pours = len(data) >= FEW or len(lines) > MANY
+        if pours is not self.takes_turns:
+            self.take_turns(pours)
         if len(data) >= FEW:
             self._read_size = FEW if len(lines) * SHORT_LINE > len(data) else RECEIVE_SIZE
         if len(self.lines.unfinished) > service.longest_line:

@@ -97,6 +97,7 @@ class Endpoint(Transport):
             try:
                 data, key = receive(DATAGRAM_SIZE)
             except BlockingIOError:
+                self.loop.take_turns(self._socket.fileno(), False)
                 return
             except OSError:  # Windows tells here that nobody took an earlier reply
                 continue
@@ -117,7 +118,7 @@ class Endpoint(Transport):
                     peers.pop(key, None)  # and it is told nothing more
                     speaker = Unanswered(peer, why, service)
             deliver(speaker, [data])
-        self.loop.pourers.add(self._socket.fileno())
+        self.loop.take_turns(self._socket.fileno())
 
     def _receive_with_packet_info(self, size: int) -> tuple[bytes, Address]:
         """Return a datagram, and the address that it came from with what else is told. Raises OSError."""

@@ -138,6 +138,7 @@ class UnfinishedTls(PeerTest):
         peer.send(22, self.KEY_UPDATE[:4])
         server.wait_for("Received from [^ ]+: another$")
         server.type("typed\n")  # whoever causes it
+        server.wait_for("^.Server. To 1 client: typed$")
         peer.socket.settimeout(0.3)
         with contextlib.suppress(socket.timeout):  # what is written before the fragment is read may arrive
             self.assertEqual(peer.receive_line(), CONFIRMATION + b"another\n")

@@ -80,8 +80,7 @@ class Waiting(Base):
                 self.note(f"{number}")
                 pairs[number][0].recv(1)
                 self.loop.is_spent = number < 3
-                if number < 3:
-                    self.loop.pourers.add(pairs[number][0].fileno())
+                self.loop.take_turns(pairs[number][0].fileno(), number < 3)
 
             return read
 

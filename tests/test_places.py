@@ -24,7 +24,6 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.pourers: set[int] = set()
         self.functions: dict[int, tuple[Callable[[], object], int]] = {}
 
     def watch(self, descriptor: int, function: Callable[[], object], events: int = READ) -> None:
@@ -36,6 +35,9 @@ class FakeLoop:
 
     def watches(self, descriptor: int) -> bool:
         return descriptor in self.functions
+
+    def take_turns(self, descriptor: int, does: bool = True) -> None:
+        assert not does or descriptor in self.functions
 
 
 class FakeSocket:
