@@ -33,6 +33,8 @@ REFUSALS = tuple(reply.partition(b"%")[0] for reply in (TOO_LONG, FULL, TOO_MANY
 """How a server begins to say that it does not do what it was asked."""
 OWN_REPLIES = (CONFIRMATION, SHUTTING_DOWN, *REFUSALS)
 """How whatever a server says of itself begins."""
+OWN_BEGINNINGS = frozenset(reply[0] for reply in OWN_REPLIES)
+"""The first byte of each, which is sooner looked at."""
 
 MAX_DATAGRAM = 65507
 """Bytes of payload in the largest UDP datagram over IPv4: 65535 less the IP and UDP headers (RFC 768, RFC 791)."""

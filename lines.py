@@ -6,54 +6,13 @@ from text import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Union
-
-    Split = tuple[list[bytes], Union[bytes, bytearray]]
 
 RECEIVE_SIZE = 32768
 """Bytes read from a stream at once."""
 
 
-def split_lines(unfinished: bytes | bytearray, data: bytes, mark: bytes = b"\n") -> Split:
-    """Split what a stream brought into its finished lines, without the mark that ends each, and what is unfinished.
-
-    `unfinished` is what the call before returned; b"" at the start. Only `data` is searched and the unfinished line
-    grows in place, so a line costs O(n) in however many pieces it arrives.
-    """
-    lines = data.split(mark)
-    if unfinished:
-        unfinished += lines[0]
-        if len(lines) == 1:
-            return [], unfinished
-        lines[0] = bytes(unfinished)
-    last = lines.pop()
-    return lines, bytearray(last) if last else b""
-
-
-def split_at_cr(unfinished: bytes | bytearray, data: bytes) -> Split:
-    """Do the same where CR is the mark. An LF right after it, with which a line then begins, belongs to it."""
-    lines, unfinished = split_lines(unfinished, data, b"\r")
-    return [line[1:] if line.startswith(b"\n") else line for line in lines], unfinished
-
-
-def split_at_crlf(unfinished: bytes | bytearray, data: bytes) -> Split:
-    """Do the same where LF is the mark, and a CR before it belongs to it."""
-    lines, unfinished = split_lines(unfinished, data)
-    return [line[:-1] if line.endswith(b"\r") else line for line in lines], unfinished
-
-
-def split_at_nul(unfinished: bytes | bytearray, data: bytes) -> Split:
-    """Do the same where NUL is the mark."""
-    return split_lines(unfinished, data, b"\0")
-
-
-ENDINGS = {
-    "lf": (split_lines, b"\n"),
-    "crlf": (split_at_crlf, b"\r\n"),
-    "cr": (split_at_cr, b"\r"),
-    "nul": (split_at_nul, b"\0"),
-}
-"""What ends a message (`--ending`): how to find it in what comes, and how it is sent."""
+ENDINGS = {"lf": (b"\n", b"\n"), "crlf": (b"\n", b"\r\n"), "cr": (b"\r", b"\r"), "nul": (b"\0", b"\0")}
+"""What ends a message (`--ending`): the mark that is looked for in what comes, and what is sent."""
 
 
 def as_line(text: bytes, ending: str) -> bytes:
@@ -69,24 +28,45 @@ def as_lines(messages: list[bytes]) -> bytes:
     return b"".join([message if message.endswith(b"\n") else message + b"\n" for message in messages])
 
 
+TRIM: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "crlf": lambda lines: [line[:-1] if line.endswith(b"\r") else line for line in lines],
+    "cr": lambda lines: [line[1:] if line.startswith(b"\n") else line for line in lines],
+}
+"""How to take away what belongs to an ending besides its mark: a CR before LF, or an LF right after CR."""
+
+
 class Lines:
     """A stream on which every message is a line. What its socket brings goes in, and what that is to send comes out."""
 
-    __slots__ = ("_tail", "split", "unfinished")
+    __slots__ = ("_tail", "_trim", "mark", "opening", "unfinished")
     is_secure = False
     """Whether this is TlsLines, which may have something of its own to send, and an end of its own."""
 
     def __init__(self, ending: str = "lf") -> None:
         """Take what ends a line, one of ENDINGS."""
-        self.split: Callable[[bytes | bytearray, bytes], Split]
-        self.split, self._tail = ENDINGS[ending]
+        self.mark, self._tail = ENDINGS[ending]
+        self._trim = TRIM.get(ending)
+        self.opening: Callable[[bytes], bytes] | None = None
+        """What takes out what comes before the first line, as long as there is more of that."""
         self.unfinished: bytes | bytearray = b""
         """The start of a line whose end has not come yet."""
 
     def take(self, data: bytes) -> list[bytes]:
-        """Take what came; return the lines that are finished with it, without what ends them."""
-        lines, self.unfinished = self.split(self.unfinished, data)
-        return lines
+        """Take what came; return the lines that are finished with it, without what ends them.
+
+        Only `data` is searched, and the unfinished line grows in place, so a line costs O(n) in however many pieces.
+        """
+        if self.opening:
+            data = self.opening(data)
+        lines = data.split(self.mark)
+        if self.unfinished:
+            self.unfinished += lines[0]
+            if len(lines) == 1:
+                return []
+            lines[0] = bytes(self.unfinished)
+        last = lines.pop()
+        self.unfinished = bytearray(last) if last else b""
+        return self._trim(lines) if self._trim else lines
 
     def decode(self, data: bytes) -> bytes:
         """Take what came; return the text in it, for who cuts it into lines without take()."""
@@ -94,8 +74,8 @@ class Lines:
 
     def cut(self) -> list[bytes]:
         """Return the unfinished line, if there is one, as if it had ended here."""
-        rest, self.unfinished = bytes(self.unfinished), b""
-        return [line for line in self.split(rest, self._tail[-1:])[0] if line]
+        rest, self.unfinished = [bytes(self.unfinished)], b""
+        return [line for line in (self._trim(rest) if self._trim else rest) if line]
 
     def end(self) -> list[bytes]:
         """Note that the socket brings nothing more; return what is left: one line, or none."""

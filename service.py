@@ -66,8 +66,11 @@ class Service:
         self.longest_line = max(self.max_message, *map(len, WORDS)) + 1
         """Bytes of a line, with a CR at its end, that may be a message or a word."""
         self.pass_bytes = SAVED_PASS_BYTES if archive else PASS_BYTES
+        self.received: list[Received] = []
+        self.texts: list[bytes] = []
+        """What was received and not answered yet, and the text of each of those."""
         self.received_bytes = 0
-        """What was received and not answered yet, each message counted as MESSAGE_COST bytes more."""
+        """What a pass has read, each message counted as MESSAGE_COST bytes more."""
         self._words: frozenset[bytes] = frozenset() if options.no_words else WORDS
         self._ending: str = getattr(options, "ending", "lf")
         self._keeping = None
@@ -77,8 +80,6 @@ class Service:
             self._keeping = Keeping(self, archive)
         self._exit_from: str = options.exit_from
         self._shows: bool = not options.quiet
-        self._received: list[Received] = []
-        self._texts: list[bytes] = []
         self._typed: list[Row] = []
         self._leaving: dict[Peer, bool] = {}
         self._told_to_stop: set[Peer] = set()
@@ -87,8 +88,8 @@ class Service:
         """Take what a peer said, one message or more, each with the part of its ending that its replies repeat."""
         text = b" ".join(messages)
         self.received_bytes += len(text) + len(messages) * MESSAGE_COST
-        self._received.append((peer, messages, b""))
-        self._texts.append(text)
+        self.received.append((peer, messages, b""))
+        self.texts.append(text)
 
     def join(self, peer: Peer) -> None:
         """Have a peer hear what others in a room say from now on."""
@@ -124,8 +125,8 @@ class Service:
 
     def finish_pass(self) -> None:
         """Save, show and answer all that was received since the last call."""
-        received, texts, size = self._received, self._texts, self.received_bytes
-        self._received, self._texts, self.received_bytes = [], [], 0
+        received, texts, size = self.received, self.texts, self.received_bytes
+        self.received, self.texts, self.received_bytes = [], [], 0
         typed, self._typed = self._typed, []
         text = b" ".join(texts)
         if EXIT in text or TERMINATE in text or max(map(len, texts), default=0) > self.max_message:

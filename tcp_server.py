@@ -108,7 +108,7 @@ class Listener(Places):
         """Return a stream for a connection, at whose start telnet programs may negotiate where LF ends a line."""
         lines = self._credentials.new_lines(self._ending) if self._credentials else Lines(self._ending)
         if self._ending == "lf":
-            lines.split = Opening(lines)
+            lines.opening = Opening(lines)
         return lines
 
 
@@ -241,6 +241,8 @@ class Connection(Entrance):
             lines += self.lines.cut()  # too long already: the service refuses it, and ends the conversation
         if lines:
             service.receive(self, lines)
+        else:
+            service.received_bytes += len(data)
         if self.lines.is_secure:
             self._tend_tls()
 

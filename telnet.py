@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-from lines import Lines, split_lines
 from text import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lines import Split
+    from lines import Lines
 
 OPTION = rb"[\x00-\x31\x8a-\x8c\xff]"
 """Those that are assigned (iana.org/assignments/telnet-options), so that UTF-16, say, is not taken for negotiation."""
@@ -23,17 +22,18 @@ LONGEST = 256
 
 
 class Opening:
-    """Splits the very start of a stream into lines, without negotiation; then split_lines() does."""
+    """Takes negotiation out of the very start of a stream; from the first byte on that is none, all is text."""
 
     __slots__ = ("_lines",)
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
 
-    def __call__(self, unfinished: bytes | bytearray, data: bytes) -> Split:
-        """Do as split_lines() does, and have that do it from the first byte on that is not negotiation."""
-        text = SEQUENCES.sub(b"", unfinished + data, 1)
+    def __call__(self, data: bytes) -> bytes:
+        """Take what came; return the text in it. The start of a sequence is kept as a line is that is unfinished."""
+        text = SEQUENCES.sub(b"", self._lines.unfinished + data, 1)
         if not text or (len(text) < LONGEST and BEGINNING.fullmatch(text)):
-            return [], bytearray(text) if text else b""
-        self._lines.split = split_lines
-        return split_lines(b"", text)
+            self._lines.unfinished = bytearray(text)
+            return b""
+        self._lines.opening, self._lines.unfinished = None, b""
+        return text

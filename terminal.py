@@ -13,7 +13,7 @@ import time
 
 from common import Failure, reason
 from editing import Readline, is_gnu, readline, silence, termios
-from lines import RECEIVE_SIZE, split_lines
+from lines import RECEIVE_SIZE, Lines
 from rows import Row, erase_row, window_columns
 from text import IS_DUMB, TYPE_CHECKING, visible
 
@@ -40,7 +40,7 @@ class TypedLines:
         self.typed = sys.stdin is not None and sys.stdin.isatty()
         self.edited = edits and self.typed and sys.stdout is not None and sys.stdout.isatty()
         self._editor = LineEditor(prompt) if self.edited else None
-        self._unfinished: bytes | bytearray = b""
+        self._lines = Lines()
         self.problem = ""
         """Why the input could not be read to its end, if that is so."""
         if hasattr(signal, "SIGTTIN"):
@@ -59,16 +59,11 @@ class TypedLines:
             data = self.socket.recv(RECEIVE_SIZE)
         except BlockingIOError:
             return []
-        lines, self._unfinished = split_lines(self._unfinished, data)
-        if not data:
-            if not self._unfinished:
-                return None
-            lines, self._unfinished = [bytes(self._unfinished)], b""
-        return lines
+        return self._lines.take(data) if data else self._lines.end() or None
 
     def read_rest(self) -> bytes:
         """Return what has come after the lines that read() returned, whole lines or not; the start of it, if long."""
-        return b"\n".join([*(self.read() or []), self._unfinished])
+        return b"\n".join([*(self.read() or []), self._lines.unfinished])
 
     def ask(self) -> None:
         """Prompt for the next line, where a person types. Wanted once at the start and once for each line."""

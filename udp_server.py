@@ -15,7 +15,7 @@ import socket
 from operator import attrgetter
 
 from circles import Circles, Unanswered
-from common import MAX_DATAGRAM, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
+from common import MAX_DATAGRAM, OWN_BEGINNINGS, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
 from listening import is_forged, open_all, prepare
 from losses import Losses
 from packet_info import ANCILLARY_SIZE, PacketInfo, ask_for_packet_info
@@ -26,9 +26,10 @@ from sockets import widen_buffer
 from text import TYPE_CHECKING, ending, plain_host, show_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any
 
+    from service import Received
     from text import Address
 
 PORT = 65433
@@ -67,86 +68,71 @@ class Endpoint(Transport):
         self.service, self.loop, self.record = server.service, server.loop, server.record
         self._peers: dict[Address, UdpPeer] = {}
         self.unsent = 0
-        self._socket = endpoint
-        self._losses = Losses(self._socket, self.record, self.protocol)
-        self._address: Address = self._socket.getsockname()
+        self.socket = endpoint
+        self._losses = Losses(self.socket, self.record, self.protocol)
+        self._address: Address = self.socket.getsockname()
         self.is_wildcard = self._address[0] in ("0.0.0.0", "::")
         self._circles = Circles(self.service.reply, "" if self.is_wildcard else self._address[0], self._address[1])
         self.hears_itself_only = ipaddress.ip_address(self._address[0].partition("%")[0]).is_loopback
-        self._has_packet_info = not self.hears_itself_only and ask_for_packet_info(self._socket)
-        self._receive = self._receive_with_packet_info if self._has_packet_info else self._socket.recvfrom
-        self.loop.watch(self._socket.fileno(), self.read)
+        self._has_packet_info = not self.hears_itself_only and ask_for_packet_info(self.socket)
+        self._receive = self._receive_with_packet_info if self._has_packet_info else self.socket.recvfrom
+        self.loop.watch(self.socket.fileno(), self.read)
         server.announce("UDP", self._address)
         if self.service.audience and self.service.gate.is_open() and not self.hears_itself_only:
             self.record.line("[UDP Server] Peers elsewhere hear little of the room; --allow vouches for them.")
 
     def read(self) -> None:
         """Hand the datagrams that came to the service."""
-        self._take(self.service.receive)
+        self._take(self.service.received, self.service.texts)
 
     def turn_away(self) -> None:
         """Tell whoever still sends a datagram that the server stops."""
-        self._take(lambda peer, messages: peer.send([SHUTTING_DOWN + ending(messages[0])]))
+        late: list[Received] = []
+        self._take(late, [])
+        for peer, (datagram,), _ in late:
+            peer.send([SHUTTING_DOWN + ending(datagram)])
 
-    def _take(self, deliver: Callable[[Peer, list[bytes]], None]) -> None:
-        """Receive what is there, as much as a pass may bring, and deliver it."""
-        receive, peers, service, now = self._receive, self._peers, self.service, self.loop.now
+    def _take(self, received: list[Received], texts: list[bytes]) -> None:
+        """Receive what is there, as much as a pass may bring, and add it to what was received."""
+        receive, peers, circles, service, now = self._receive, self._peers, self._circles, self.service, self.loop.now
+        room, is_more = service.pass_bytes - service.received_bytes, True
         for _ in range(DATAGRAMS_AT_ONCE):
-            if service.received_bytes > service.pass_bytes:
+            if room < 0:
                 break
             try:
                 data, key = receive(DATAGRAM_SIZE)
             except BlockingIOError:
-                self.loop.take_turns(self._socket.fileno(), False)
-                return
+                is_more = False
+                break
             except OSError:  # Windows tells here that nobody took an earlier reply
                 continue
+            room -= len(data) + MESSAGE_COST
             peer = peers.get(key) or self._meet(key)
-            if peer is None or not data:  # refused, or a sign of life
-                service.received_bytes += len(data) + MESSAGE_COST
-            if peer is None:
-                continue
-            peer.heard_at = now
-            if not data:
+            if peer:
+                peer.heard_at = now
+            if not (peer and data):  # it is refused, or a sign of life
                 continue
             peer.tail = data[-2:]
             speaker: Peer = peer
-            if self._circles.may_be or peer.doubt or data.startswith(OWN_REPLIES):
+            if circles.may_be or peer.doubt or (data[0] in OWN_BEGINNINGS and data.startswith(OWN_REPLIES)):
                 peer.said += len(data)
-                why = self._circles.find(peer, data)
+                why = circles.find(peer, data)
                 if why:
                     peers.pop(key, None)  # and it is told nothing more
                     speaker = Unanswered(peer, why, service)
-            deliver(speaker, [data])
-        self.loop.take_turns(self._socket.fileno())
+            received.append((speaker, [data], b""))
+            texts.append(data)
+        service.received_bytes = service.pass_bytes - room
+        self.loop.take_turns(self.socket.fileno(), is_more)
 
     def _receive_with_packet_info(self, size: int) -> tuple[bytes, Address]:
         """Return a datagram, and the address that it came from with what else is told. Raises OSError."""
-        data, ancillary, _, address = self._socket.recvmsg(size, ANCILLARY_SIZE)
+        data, ancillary, _, address = self.socket.recvmsg(size, ANCILLARY_SIZE)
         return data, (address, *ancillary)
-
-    def send(self, peer: UdpPeer, replies: list[bytes], start: bytes = b"") -> None:
-        """Send replies, a datagram each, with `start` before it; what the kernel has no room for is dropped."""
-        for reply in replies:
-            datagram = (start + reply)[:MAX_DATAGRAM]
-            try:
-                if peer.source:
-                    self._socket.sendmsg([datagram], peer.source, 0, peer.address)
-                else:
-                    self._socket.sendto(datagram, peer.address)
-            except BlockingIOError:
-                self.unsent += 1
-            except OSError as error:
-                if peer.source:  # the address of a group, or of all in a network, where no reply can come from
-                    peer.source = []
-                    self.send(peer, [reply], start)
-                else:
-                    event = f"[UDP Server] Cannot send to {peer.name}: {reason(error)}"
-                    self.record.repeatable("Could not send", peer.name, event)
 
     def stop(self) -> None:
         """Take no more messages."""
-        self.loop.watch(self._socket.fileno(), self.turn_away)
+        self.loop.watch(self.socket.fileno(), self.turn_away)
 
     def is_stopped(self) -> bool:
         """Tell whether all conversations have ended: a datagram is sent at once, or never."""
@@ -155,8 +141,8 @@ class Endpoint(Transport):
     def close(self) -> None:
         """Close the socket."""
         self._losses.finish()
-        self.loop.forget(self._socket.fileno())
-        self._socket.close()
+        self.loop.forget(self.socket.fileno())
+        self.socket.close()
 
     def peers(self) -> Iterable[UdpPeer]:
         """Return who was heard from lately."""
@@ -220,8 +206,23 @@ class UdpPeer(Peer):
         self.rename(show_address(address), endpoint.record)
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
-        """Send replies, a datagram each, with `start` before it."""
-        self.endpoint.send(self, replies, start)
+        """Send replies, a datagram each, with `start` before it; what the kernel has no room for is dropped."""
+        for reply in replies:
+            datagram = (start + reply)[:MAX_DATAGRAM]
+            try:
+                if self.source:
+                    self.endpoint.socket.sendmsg([datagram], self.source, 0, self.address)
+                else:
+                    self.endpoint.socket.sendto(datagram, self.address)
+            except BlockingIOError:
+                self.endpoint.unsent += 1
+            except OSError as error:
+                if self.source:  # the address of a group, or of all in a network, where no reply can come from
+                    self.source = []
+                    self.send([reply], start)
+                else:
+                    event = f"[UDP Server] Cannot send to {self.name}: {reason(error)}"
+                    self.endpoint.record.repeatable("Could not send", self.name, event)
 
     def tell(self, lines: list[bytes]) -> None:
         """Send lines, a datagram each, ended as the peer ended its own last message; drop what no datagram holds.

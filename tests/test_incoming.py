@@ -51,7 +51,7 @@ class Pieces(TestCase):
         for _ in range(100):
             data, lines = incoming.take(b"x" * LONGEST_EXTRA)
             self.assertEqual(lines, [])
-            self.assertLessEqual(len(incoming._unfinished), LONGEST_EXTRA)
+            self.assertLessEqual(len(incoming._lines.unfinished), LONGEST_EXTRA)
         self.assertEqual(len(data), LONGEST_EXTRA)
         (line,) = incoming.take(b"\n")[1]
         self.assertLess(len(line), 3 * LONGEST_EXTRA)

@@ -7,7 +7,7 @@ import unittest
 
 from support import TestCase
 
-from lines import Lines, split_lines
+from lines import Lines
 
 
 def pieces(chance: random.Random) -> list[bytes]:
@@ -15,34 +15,6 @@ def pieces(chance: random.Random) -> list[bytes]:
     stream = bytes(chance.choices(b"\n\nab\r\x00\xff", k=chance.randrange(60)))
     cuts = sorted(chance.choices(range(len(stream) + 1), k=chance.randrange(8)))
     return [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)])]
-
-
-class SplitLines(TestCase):
-    """`lines.split_lines` finds the lines of a stream."""
-
-    def test_any_cut_gives_the_same_lines(self) -> None:
-        chance = random.Random(1)
-        for _ in range(300):
-            stream = pieces(chance)
-            lines: list[bytes] = []
-            unfinished: bytes | bytearray = b""
-            for piece in stream:
-                found, unfinished = split_lines(unfinished, piece)
-                lines += found
-            self.assertEqual([*lines, unfinished], b"".join(stream).split(b"\n"))
-
-    def test_lines_are_bytes(self) -> None:
-        _, unfinished = split_lines(b"", b"a")
-        lines, _ = split_lines(unfinished, b"b\nc\n")
-        self.assertEqual([type(line) for line in lines], [bytes, bytes])
-
-    def test_an_unfinished_line_grows_in_place(self) -> None:
-        _, unfinished = split_lines(b"", b"x")
-        for _ in range(1000):
-            lines, grown = split_lines(unfinished, b"x")
-            self.assertIs(grown, unfinished, "copying it for each piece would cost O(n^2)")
-            self.assertEqual(lines, [])
-        self.assertEqual(len(unfinished), 1001)
 
 
 class Streams(TestCase):
@@ -66,6 +38,20 @@ class Streams(TestCase):
         last = lines.end()
         self.assertEqual((last, [type(line) for line in last]), ([b"two"], [bytes]))
         self.assertEqual((lines.unfinished, lines.end()), (b"", []), "it counts once")
+
+    def test_lines_are_bytes(self) -> None:
+        lines = Lines()
+        lines.take(b"a")
+        self.assertEqual([type(line) for line in lines.take(b"b\nc\n")], [bytes, bytes])
+
+    def test_an_unfinished_line_grows_in_place(self) -> None:
+        lines = Lines()
+        lines.take(b"x")
+        unfinished = lines.unfinished
+        for _ in range(1000):
+            self.assertEqual(lines.take(b"x"), [])
+            self.assertIs(lines.unfinished, unfinished, "copying it for each piece would cost O(n^2)")
+        self.assertEqual(len(unfinished), 1001)
 
     def test_a_stream_without_a_byte(self) -> None:
         self.assertEqual(Lines().end(), [])

@@ -21,7 +21,7 @@ class Openings(TestCase):
     def lines(self, *parts: bytes) -> list[bytes]:
         """Return what comes out of a stream's parts, at its end, too."""
         lines = Lines()
-        lines.split = Opening(lines)
+        lines.opening = Opening(lines)
         return [*(line for part in parts for line in lines.take(part)), *lines.end()]
 
     def test_any_cut(self) -> None:
@@ -47,7 +47,7 @@ class Openings(TestCase):
         endless = b"\xff\xfa" + b"x" * LONGEST
         self.assertEqual(self.lines(*(endless[at : at + 1] for at in range(len(endless))), b"\n"), [endless])
         lines = Lines()
-        lines.split = Opening(lines)
+        lines.opening = Opening(lines)
         for _ in range(1000):
             lines.take(b"\xff\xf1" * 50)
         self.assertEqual(lines.unfinished, b"", "what is left out is not kept")
