@@ -256,7 +256,7 @@ def show_udp(options: argparse.Namespace) -> None:
 
 def show_sizes(options: argparse.Namespace) -> None:
     """Measure TCP with larger and larger messages."""
-    contenders = [ours("tcp"), *python_peers("tcp")]
+    contenders = [ours("tcp"), *python_peers("tcp", kinds="uvloop asyncio streams threads")]
     cases = [Case(label, contenders, size=size) for size, label in SIZES.items()]
     note = "50 connections, one message in flight on each. Nobody shows a message."
     rate_table("TCP: size of a message", cases, options, note)
@@ -341,7 +341,7 @@ def memory_table(
 
 def show_memory(options: argparse.Namespace) -> None:
     """Measure what a connection costs in memory."""
-    contenders = [ours("tcp"), *python_peers("tcp")]
+    contenders = [ours("tcp"), *python_peers("tcp", kinds="uvloop asyncio streams threads")]
     memory_table("TCP: memory", contenders, options, connect_tcp, IDLE_CONNECTIONS)
 
 

@@ -4,18 +4,24 @@ They do the same work as the suite's servers: find the messages, look for the tw
 `--show` messages, they show nothing, as the suite's servers with `--quiet`. All share one quick `confirmations`, so
 that what is compared is the way to and from the sockets.
 
-usage: benchmark_peers.py [options] asyncio|uvloop|streams|threads tcp|udp PORT
+`bare` is the least that Python can do: epoll, the calls of the system and no more. It has no limits, waits for none who
+does not read, and loses what does not fit; it shows how much of the time is Python's and the kernel's own.
+
+usage: benchmark_peers.py [options] asyncio|uvloop|streams|threads|bare tcp|udp PORT
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import resource
+import select
+import socket
 import socketserver
 import sqlite3
 import ssl
-from typing import Any, cast
+from typing import Any, Callable, cast
 
 CONFIRMATION = b"Message received: "
 WORDS = frozenset((b"terminate", b"exit"))
@@ -203,6 +209,69 @@ class ThreadedDatagramServer(socketserver.ThreadingUDPServer):
     block_on_close = False
 
 
+class BareLines:
+    """A connection in a bare loop."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.receive, self.send, self.close = connected.recv, connected.send, connected.close
+        self.unfinished = b""
+
+    def read(self) -> None:
+        """Confirm every finished line."""
+        try:
+            data = self.receive(1 << 16)
+        except ConnectionError:
+            data = b""
+        *lines, self.unfinished = (self.unfinished + data).split(b"\n")
+        if OPTIONS.show:
+            for line in lines:
+                show(line)
+        replies = confirmations(lines) if data else None
+        if replies is None:
+            self.close()
+        elif replies:
+            self.send(replies)
+
+
+def read_bare_datagrams(endpoint: socket.socket) -> None:
+    """Confirm every datagram that is there."""
+    receive, send = endpoint.recvfrom, endpoint.sendto
+    try:
+        while True:
+            data, address = receive(1 << 16)
+            if OPTIONS.show:
+                show(data)
+            if data.strip() not in WORDS:
+                send(CONFIRMATION + data, address)
+    except BlockingIOError:
+        return
+
+
+def serve_bare() -> None:
+    """Serve in a bare loop."""
+    is_udp = OPTIONS.protocol == "udp"
+    main_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if is_udp else socket.SOCK_STREAM)
+    main_socket.bind((HOST, OPTIONS.port))
+    poll = select.epoll()
+    functions: dict[int, Callable[[], None]] = {}
+
+    def accept() -> None:
+        connected, _ = main_socket.accept()
+        connected.setblocking(False)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        functions[connected.fileno()] = BareLines(connected).read
+        poll.register(connected.fileno(), select.EPOLLIN)
+
+    main_socket.setblocking(False)
+    if not is_udp:
+        main_socket.listen(BACKLOG)
+    functions[main_socket.fileno()] = functools.partial(read_bare_datagrams, main_socket) if is_udp else accept
+    poll.register(main_socket.fileno(), select.EPOLLIN)
+    while True:
+        for descriptor, _ in poll.poll():
+            functions[descriptor]()
+
+
 def open_archive(file: str) -> sqlite3.Connection:
     """Return a database that is as safe as the suite's archive."""
     archive = sqlite3.connect(file)
@@ -243,7 +312,7 @@ async def serve() -> None:
 def main() -> None:
     """Run one of the servers until it is killed."""
     parser = argparse.ArgumentParser(description="Run one of the servers that the benchmark compares with.")
-    parser.add_argument("kind", choices=("asyncio", "uvloop", "streams", "threads"))
+    parser.add_argument("kind", choices=("asyncio", "uvloop", "streams", "threads", "bare"))
     parser.add_argument("protocol", choices=("tcp", "udp"))
     parser.add_argument("port", type=int)
     parser.add_argument("--show", action="store_true", help="print each message")
@@ -260,6 +329,8 @@ def main() -> None:
         ThreadedStreamServer((HOST, OPTIONS.port), ThreadedLines).serve_forever()
     elif OPTIONS.kind == "threads":
         ThreadedDatagramServer((HOST, OPTIONS.port), ThreadedDatagram).serve_forever()
+    elif OPTIONS.kind == "bare":
+        serve_bare()
     elif OPTIONS.kind == "uvloop":
         import uvloop  # type: ignore[import-not-found, unused-ignore]
 

@@ -74,11 +74,11 @@ def ours(protocol: str, *options: object, name: str = "", shows: bool = False) -
 
 
 def python_peers(
-    protocol: str, *options: object, kinds: str = "uvloop asyncio streams threads", shows: bool = False
+    protocol: str, *options: object, kinds: str = "uvloop asyncio streams threads bare", shows: bool = False
 ) -> list[Contender]:
     """Return the peers that are written in Python."""
     names = {"uvloop": "uvloop Protocol", "asyncio": "asyncio Protocol", "streams": "asyncio streams"}
-    names["threads"] = "socketserver threads"
+    names |= {"threads": "socketserver threads", "bare": "bare loop"}
     chosen = [
         kind for kind in kinds.split() if (kind != "uvloop" or HAS_UVLOOP) and (protocol, kind) != ("udp", "streams")
     ]
