@@ -606,7 +606,11 @@ class Configurations(TestCase):
         unit = block("ini", "# /etc/systemd/system/messages.service")
         drop_in = block("ini", "# /etc/systemd/system/messages.service.d/tls.conf")
         self.assertEqual(complaints(unit, drop_in), [])
-        self.assertTrue(complaints(unit, drop_in.replace("SupplementaryGroups", "SuplementaryGroups")))
+        self.assertTrue(complaints(unit, drop_in.replace("LoadCredential", "LoadCredentials")))
+        instead, _ = SPAN.findall(rows(section("docs/operations.md", "Certificates renewed"))[-1][0])[:2]
+        in_a_group = re.sub(r"^(LoadCredential=.*\n)+", f"{instead}\n", drop_in, flags=re.MULTILINE)
+        self.assertIn("\nSupplementaryGroups=ssl-cert\nExecStart=\n", in_a_group)
+        self.assertEqual(complaints(unit, in_a_group.replace("${CREDENTIALS_DIRECTORY}", "/etc/ssl/messages")), [])
         commands = re.findall(r"^ExecStart=(.+)$", unit + drop_in, re.MULTILINE)
         self.assertEqual(len(commands), 2)
         self.assertTrue(commands[1].partition("--tls-cert")[0].startswith(commands[0].partition("--host")[0]))
@@ -619,10 +623,12 @@ class Configurations(TestCase):
         assert make
         subprocess.run(shlex.split(make[1]), cwd=self.folder, capture_output=True, check=True)
         drop_in = block("ini", "# /etc/systemd/system/messages.service.d/tls.conf")
+        loaded = re.findall(r"^LoadCredential=(.+?):", drop_in, re.MULTILINE)
+        self.assertEqual(loaded, re.findall(r"\$\{CREDENTIALS_DIRECTORY\}/(\S+)", drop_in))
         _, command = re.findall(r"^ExecStart=(.*)$", drop_in, re.MULTILINE)
         (self.folder / "messages").mkdir()
         command = command.replace("/opt/messages/", f"{ROOT}/").replace("%S", str(self.folder))
-        _, script, _, *options = command.replace("/etc/ssl/messages", str(self.folder)).split()
+        _, script, _, *options = command.replace("${CREDENTIALS_DIRECTORY}", str(self.folder)).split()
         server = self.start(sys.executable, script, 0, *options, stdin=subprocess.DEVNULL)
         port = server.wait_for(r"^\[TCP Server\] Listening on 0\.0\.0\.0:(\d+)\.")[1]
         client = ("tcp_client.py", "localhost", port, "--tls", "--tls-ca", self.folder / "cert.pem", "-m", "kept")
