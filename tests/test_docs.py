@@ -195,7 +195,8 @@ class Window:
         path = f"{folder}/bin:{os.environ['PATH']}"
         environment = {"PS1": f"{self._prompt} ", "PS2": "> ", "HISTFILE": "", "PATH": path}
         shell = ("sh", "-c", 'cd "$0" && exec bash --norc --noprofile --noediting -i', folder)
-        self.terminal = Terminal(*within, *shell, columns=300, environment=environment)
+        widest = max(len(PORT.sub("12345", line)) for line in lines)
+        self.terminal = Terminal(*within, *shell, columns=80 if widest < 80 else 300, environment=environment)
         self._next = 0
         """The line that is to be typed or seen next."""
         last = max(place for place, line in enumerate(lines) if PROMPT.match(line))
@@ -359,6 +360,13 @@ class Limits(unittest.TestCase):
                     with self.subTest(sentence, pages=(where.get(words), name)):
                         self.assertFalse(words in where)
                     where[words] = name
+
+    def test_blocks_of_the_readme_fit_into_a_window(self) -> None:
+        """They are no wider than a terminal is; in one as wide, what they show is shown as it stands there."""
+        for kind, content in BLOCK.findall(PAGES[README]):
+            for line in content.splitlines():
+                with self.subTest(line):
+                    self.assertLessEqual(len(line), 80 if kind == "text" else 79)
 
     def test_help_fits_on_a_screen(self) -> None:
         for script in SCRIPTS:
