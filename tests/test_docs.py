@@ -619,7 +619,7 @@ class Configurations(TestCase):
         in_a_group = re.sub(r"^(LoadCredential=.*\n)+", f"{instead}\n", drop_in, flags=re.MULTILINE)
         self.assertIn("\nSupplementaryGroups=ssl-cert\nExecStart=\n", in_a_group)
         self.assertEqual(complaints(unit, in_a_group.replace("${CREDENTIALS_DIRECTORY}", "/etc/ssl/messages")), [])
-        commands = re.findall(r"^ExecStart=(.+)$", unit + drop_in, re.MULTILINE)
+        commands = re.findall(r"^ExecStart=(.+)$", (unit + drop_in).replace("\\\n", ""), re.MULTILINE)
         self.assertEqual(len(commands), 2)
         self.assertTrue(commands[1].partition("--tls-cert")[0].startswith(commands[0].partition("--host")[0]))
 
@@ -633,7 +633,7 @@ class Configurations(TestCase):
         drop_in = block("ini", "# /etc/systemd/system/messages.service.d/tls.conf")
         loaded = re.findall(r"^LoadCredential=(.+?):", drop_in, re.MULTILINE)
         self.assertEqual(loaded, re.findall(r"\$\{CREDENTIALS_DIRECTORY\}/(\S+)", drop_in))
-        _, command = re.findall(r"^ExecStart=(.*)$", drop_in, re.MULTILINE)
+        _, command = re.findall(r"^ExecStart=(.*)$", drop_in.replace("\\\n", ""), re.MULTILINE)
         (self.folder / "messages").mkdir()
         command = command.replace("/opt/messages/", f"{ROOT}/").replace("%S", str(self.folder))
         _, script, _, *options = command.replace("${CREDENTIALS_DIRECTORY}", str(self.folder)).split()
