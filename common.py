@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-VERSION = "1.0"
+VERSION = "1.1"
 
 TERMINATE, EXIT = b"terminate", b"exit"
 """What a client says to end its own conversation, and to stop the server."""

@@ -34,9 +34,8 @@ def width(char: str, column: int = 0) -> int:
         return 1
     import unicodedata  # which most text does not need
 
-    if (
-        unicodedata.category(char) in ("Mn", "Me", "Cf") or "\u1160" <= char <= "\u11ff"
-    ):  # marks, joiners, Hangul vowels
+    is_mark = unicodedata.category(char) in ("Mn", "Me", "Cf")  # or a joiner
+    if is_mark or "\u1160" <= char <= "\u11ff":  # a vowel of Hangul
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
@@ -49,7 +48,7 @@ def widest(char: str, column: int) -> int:
 
 
 def fold(line: str, columns: int) -> str:
-    """Return a line that may have colours, cut into rows of so many columns, so that none looks like another line."""
+    """Return a line, with its colours, cut after words into rows of so many columns: none looks like another line."""
     if columns < 2 * len(INDENT):
         return line
     rows, row, column = [], "", 0
@@ -62,6 +61,7 @@ def fold(line: str, columns: int) -> str:
                 row, column, rest = row + rest, column + wide, ""
             else:
                 room = columns - column if is_plain else 0
+                room = rest.rfind(" ", room // 2, room) + 1 or room  # not to the left of the middle: the word is long
                 rows.append(row + rest[:room])
                 row, column, rest = INDENT, len(INDENT), rest[room:]
     return "\n".join([*rows, row])

@@ -155,7 +155,7 @@ class SystemdUnit(TestCase):
 
     def command(self, port: int) -> list[str]:
         """Return what the unit starts, with this Python, this checkout, another port and another folder."""
-        command = re.search(r"^ExecStart=(.+)$", self.unit, re.MULTILINE)[1]  # type: ignore[index]
+        command = re.search(r"^ExecStart=(.+)$", self.unit.replace("\\\n", ""), re.MULTILINE)[1]  # type: ignore[index]
         replaced = command.replace("/opt/messages/", f"{ROOT}/").replace("%S/messages/", f"{self.folder}/")
         python, script, _, *options = replaced.split()
         self.assertEqual(Path(python).name, "python3")

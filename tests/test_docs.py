@@ -3,9 +3,10 @@
 A ```console block is a window: a shell with the prompt `$ `. What follows a prompt (`$ `, `> `, `You: `), or stands
 before `<- typed` (there without `[Server] To N clients: `) or after `<- typed: `, is typed as soon as the screen shows
 all that stands above it. The blocks under one heading are windows side by side, each opened once the last command of
-the one before shows its first output. `...` at a block's
-end is anything. A ```python block whose docstring begins with the name of a file is that file, in the folder of its
-page's windows.
+the one before shows its first output. `...` at a block's end is anything. Where the shell's prompt begins with an
+address, `192.168.1.11$ `, the window is on a machine of that address; the machines of a heading share a network, and
+what several of them answer comes in any order. A ```python block whose docstring begins with the name of a file is
+that file, in the folder of its page's windows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
+import itertools
 import os
 import random
 import re
@@ -25,9 +27,10 @@ import sys
 import tempfile
 import time
 import unittest
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from network import machines
 from support import PATIENCE, ROOT, TestCase, needs, wait_until
 
 with contextlib.suppress(ImportError):  # there are no terminals on Windows
@@ -48,15 +51,18 @@ SOURCES = {path.name: path.read_text(encoding="utf-8") for path in sorted(ROOT.g
 PORTS = ("9000", "9001", "65432", "65433")
 """The ports in the transcripts; the tests take free ones in their stead."""
 PORT = re.compile(rf"\b(?:{'|'.join(PORTS)})\b")
-COMMAND = re.compile(r"(\$|>|You:) (?=.)")
+PROMPT = re.compile(r"((?:\d+\.\d+\.\d+\.\d+)?)\$ ")
+COMMAND = re.compile(rf"({PROMPT.pattern[:-1]}|>|You:) (?=.)")
 TYPED = re.compile(r" +<- typed(?:: (\w+))?$")
 SAID = re.compile(r"\[Server\] To \d+ clients?: ")
 VARIES = (
-    (re.compile(rf"(127\.\d+\.\d+\.\d+):(?!(?:{'|'.join(PORTS)})\b)\d+"), r"\1:PORT"),
+    (re.compile(rf"((?:127|192)\.\d+\.\d+\.\d+):(?!(?:{'|'.join(PORTS)})\b)\d+"), r"\1:PORT"),
     (re.compile(r"(min/avg/max) [\d./]+ ms"), r"\1 TIMES ms"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
     (re.compile(r"^(Ncat: Version) .*"), r"\1"),
 )
+ANSWER = re.compile(r"\d+\.\d+\.\d+\.\d+:\d+: ")
+"""What one of many answers begins with."""
 DOTS = re.compile(r"[-.+*]{4,}")
 """What some versions of OpenSSL print while they make a key, and others do not."""
 
@@ -153,9 +159,15 @@ def free_ports(count: int) -> list[int]:
 
 def missing_tools(blocks: list[list[str]]) -> list[str]:
     """Return the programs in transcripts that this machine lacks."""
-    commands = [line[2:] for block in blocks for line in block if line.startswith("$ ")]
+    commands = [line[prompt.end() :] for block in blocks for line in block for prompt in [PROMPT.match(line)] if prompt]
     words = {word for command in commands for word in re.findall(r"(?:^|[|&(] *)([a-z][\w.-]*)", command)}
     return sorted(word for word in words if not shutil.which(word))
+
+
+def machine_of(lines: list[str]) -> str:
+    """Return the address of the machine that a window is on; "" where any will do."""
+    (address,) = {prompt[1] for prompt in map(PROMPT.match, lines) if prompt}
+    return address
 
 
 def source_of(file: str, name: str) -> str:
@@ -171,7 +183,7 @@ def source_of(file: str, name: str) -> str:
 class Window:
     """A block of a page, and a terminal in which it happens again."""
 
-    def __init__(self, lines: list[str], folder: str, ports: dict[str, str]) -> None:
+    def __init__(self, lines: list[str], folder: str, ports: dict[str, str], within: Sequence[str] = ()) -> None:
         self._is_open_ended = lines[-1] == "..."
         lines = [line for line in lines if line != "..." and not DOTS.fullmatch(line)]
         self._typed = [bool(COMMAND.match(line) or TYPED.search(line)) for line in lines]
@@ -179,12 +191,15 @@ class Window:
         self._speaks_both = any("client" in line and "--udp-port" in line for line in lines)
         self._ports = ports
         self.expected = [self._plain(TYPED.sub("", line)) for line in lines]
-        environment = {"PS1": "$ ", "PS2": "> ", "HISTFILE": "", "PATH": f"{folder}/bin:{os.environ['PATH']}"}
+        self._prompt = f"{machine_of(lines)}$"
+        path = f"{folder}/bin:{os.environ['PATH']}"
+        environment = {"PS1": f"{self._prompt} ", "PS2": "> ", "HISTFILE": "", "PATH": path}
         shell = ("sh", "-c", 'cd "$0" && exec bash --norc --noprofile --noediting -i', folder)
-        self.terminal = Terminal(*shell, columns=300, environment=environment)
+        widest = max(len(PORT.sub("12345", line)) for line in lines)
+        self.terminal = Terminal(*within, *shell, columns=80 if widest < 80 else 300, environment=environment)
         self._next = 0
         """The line that is to be typed or seen next."""
-        last = max(place for place, line in enumerate(lines) if line.startswith("$ "))
+        last = max(place for place, line in enumerate(lines) if PROMPT.match(line))
         shown = [place for place in range(last, len(lines)) if not self._typed[place]]
         self._begins_at = shown[0] + 1 if shown else len(lines)
 
@@ -211,18 +226,24 @@ class Window:
         """Tell whether the first output of the last command has been seen; all is typed where it shows none."""
         return self._next >= self._begins_at
 
+    def has_ended(self) -> bool:
+        """Tell whether no command runs any more."""
+        return self.rows()[-1] == self._prompt
+
     def is_as_expected(self) -> bool:
         """Tell whether the screen shows what the page does, and nothing more but a prompt."""
         rows = self.rows()
         shown, rest = rows[: len(self.expected)], rows[len(self.expected) :]
-        return shown == self.expected and rest in (["$"], ["You:"], [""])
+        return shown == self.expected and rest in ([self._prompt], ["You:"], [""])
 
     def rows(self) -> list[str]:
         """Return what the screen shows, without what differs from one run to the next."""
         rows = self.terminal.update().rows
         for port, free in self._ports.items():
             rows = [re.sub(rf"\b{free}\b", port, row) for row in rows]
-        return [self._plain(row) for row in rows if not DOTS.fullmatch(row)]
+        rows = [self._plain(row) for row in rows if not DOTS.fullmatch(row)]
+        parts = itertools.groupby(rows, key=lambda row: bool(ANSWER.match(row)))
+        return [row for is_answer, part in parts for row in (sorted(part) if is_answer else part)]
 
     def _plain(self, line: str) -> str:
         for pattern, word in VARIES:
@@ -233,10 +254,13 @@ class Window:
 class Scene:
     """What happens under one heading of a page."""
 
-    def __init__(self, page: str, title: str, blocks: list[list[str]], ports: list[int]) -> None:
+    def __init__(
+        self, page: str, title: str, blocks: list[list[str]], ports: list[int], within: dict[str, list[str]]
+    ) -> None:
         self._where = f"{page}: {title}"
         self._blocks = blocks
         self._ports = dict(zip(PORTS, map(str, ports)))
+        self._within = within  # the command that leads onto a machine, by address
         self._folder = tempfile.TemporaryDirectory()
         self.windows: list[Window] = []
         for source in ROOT.glob("*.py"):
@@ -253,7 +277,9 @@ class Scene:
         done = [window.step() for window in self.windows]
         if len(self.windows) < len(self._blocks):
             if not self.windows or self.windows[-1].has_begun():
-                self.windows.append(Window(self._blocks[len(self.windows)], self._folder.name, self._ports))
+                lines = self._blocks[len(self.windows)]
+                within = self._within.get(machine_of(lines), [])
+                self.windows.append(Window(lines, self._folder.name, self._ports, within))
             return False
         return all(done)
 
@@ -270,7 +296,7 @@ class Scene:
         for window in self.windows:
             window.terminal.type("\x03")
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: all(window.rows()[-1] == "$" for window in self.windows), "only prompts", patience=5)
+            wait_until(lambda: all(window.has_ended() for window in self.windows), "only prompts", patience=5)
         for window in self.windows:
             window.terminal.close()
         self._folder.cleanup()
@@ -282,12 +308,22 @@ class Transcripts(TestCase):
 
     def test_transcripts(self) -> None:
         """Every command of a transcript, typed in a terminal, shows what the page shows."""
-        scenes = [scene for scene in transcripts() if not missing_tools(scene[2])]
-        self.assertGreater(len(scenes), 10)
+        self.play([scene for scene in transcripts() if not any(map(machine_of, scene[2]))], at_least=10)
+
+    def test_transcripts_on_several_machines(self) -> None:
+        """The same, where each window is on a machine of its own."""
+        self.play([scene for scene in transcripts() if any(map(machine_of, scene[2]))], at_least=2)
+
+    def play(self, scenes: list[tuple[str, str, list[list[str]]]], at_least: int) -> None:
+        """Do again, all at once, what the pages show; that for which a program is missing is left out."""
+        scenes = [scene for scene in scenes if not missing_tools(scene[2])]
+        self.assertGreaterEqual(len(scenes), at_least)
         ports = free_ports(len(PORTS) * len(scenes))
         going = []
         for page, title, blocks in scenes:
-            scene = Scene(page, title, blocks, [ports.pop() for _ in PORTS])
+            addresses = sorted(set(map(machine_of, blocks)) - {""})
+            within = dict(zip(addresses, machines(self, *addresses))) if addresses else {}
+            scene = Scene(page, title, blocks, [ports.pop() for _ in PORTS], within)
             self.addCleanup(scene.close)
             going.append(scene)
         deadline = time.monotonic() + 2 * PATIENCE
@@ -324,6 +360,13 @@ class Limits(unittest.TestCase):
                     with self.subTest(sentence, pages=(where.get(words), name)):
                         self.assertFalse(words in where)
                     where[words] = name
+
+    def test_blocks_of_the_readme_fit_into_a_window(self) -> None:
+        """They are no wider than a terminal is; in one as wide, what they show is shown as it stands there."""
+        for kind, content in BLOCK.findall(PAGES[README]):
+            for line in content.splitlines():
+                with self.subTest(line):
+                    self.assertLessEqual(len(line), 80 if kind == "text" else 79)
 
     def test_help_fits_on_a_screen(self) -> None:
         for script in SCRIPTS:
@@ -454,10 +497,10 @@ class Names(unittest.TestCase):
                             self.assertTrue(fragment in OF_OTHERS or any(fragment in text for text in literals))
 
     def test_version(self) -> None:
-        """The newest of the changes are those of this version, or of what follows it."""
-        newest = re.search(r"^## (?:Since )?([\d.]+)$", PAGES["docs/changes.md"], re.MULTILINE)
+        """The newest of the changes are those of this version."""
+        newest = re.search(r"^## (.+)$", PAGES["docs/changes.md"], re.MULTILINE)
         assert newest
-        self.assertIn(newest[1], source_text("common.py", "VERSION"))
+        self.assertEqual(f'"{newest[1]}"', source_text("common.py", "VERSION"))
 
 
 GONE = {"common_server.py", "common_client.py"}
@@ -571,8 +614,12 @@ class Configurations(TestCase):
         unit = block("ini", "# /etc/systemd/system/messages.service")
         drop_in = block("ini", "# /etc/systemd/system/messages.service.d/tls.conf")
         self.assertEqual(complaints(unit, drop_in), [])
-        self.assertTrue(complaints(unit, drop_in.replace("SupplementaryGroups", "SuplementaryGroups")))
-        commands = re.findall(r"^ExecStart=(.+)$", unit + drop_in, re.MULTILINE)
+        self.assertTrue(complaints(unit, drop_in.replace("LoadCredential", "LoadCredentials")))
+        instead, _ = SPAN.findall(rows(section("docs/operations.md", "Certificates renewed"))[-1][0])[:2]
+        in_a_group = re.sub(r"^(LoadCredential=.*\n)+", f"{instead}\n", drop_in, flags=re.MULTILINE)
+        self.assertIn("\nSupplementaryGroups=ssl-cert\nExecStart=\n", in_a_group)
+        self.assertEqual(complaints(unit, in_a_group.replace("${CREDENTIALS_DIRECTORY}", "/etc/ssl/messages")), [])
+        commands = re.findall(r"^ExecStart=(.+)$", (unit + drop_in).replace("\\\n", ""), re.MULTILINE)
         self.assertEqual(len(commands), 2)
         self.assertTrue(commands[1].partition("--tls-cert")[0].startswith(commands[0].partition("--host")[0]))
 
@@ -584,10 +631,12 @@ class Configurations(TestCase):
         assert make
         subprocess.run(shlex.split(make[1]), cwd=self.folder, capture_output=True, check=True)
         drop_in = block("ini", "# /etc/systemd/system/messages.service.d/tls.conf")
-        _, command = re.findall(r"^ExecStart=(.*)$", drop_in, re.MULTILINE)
+        loaded = re.findall(r"^LoadCredential=(.+?):", drop_in, re.MULTILINE)
+        self.assertEqual(loaded, re.findall(r"\$\{CREDENTIALS_DIRECTORY\}/(\S+)", drop_in))
+        _, command = re.findall(r"^ExecStart=(.*)$", drop_in.replace("\\\n", ""), re.MULTILINE)
         (self.folder / "messages").mkdir()
         command = command.replace("/opt/messages/", f"{ROOT}/").replace("%S", str(self.folder))
-        _, script, _, *options = command.replace("/etc/ssl/messages", str(self.folder)).split()
+        _, script, _, *options = command.replace("${CREDENTIALS_DIRECTORY}", str(self.folder)).split()
         server = self.start(sys.executable, script, 0, *options, stdin=subprocess.DEVNULL)
         port = server.wait_for(r"^\[TCP Server\] Listening on 0\.0\.0\.0:(\d+)\.")[1]
         client = ("tcp_client.py", "localhost", port, "--tls", "--tls-ca", self.folder / "cert.pem", "-m", "kept")

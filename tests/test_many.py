@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import shutil
 import socket
-import subprocess
 import sys
 import unittest
 
-from support import PATIENCE, Process, TestCase, wait_until
+from network import machines
+from support import Process, TestCase
 
 from ledger import Ledger
 from many import Answers
@@ -22,11 +20,6 @@ PORT = 9001
 def from_peer(peer: int, text: str) -> bytes:
     """Return what the ledger gets to read."""
     return f"10.9.8.{peer}:9001: {text}".encode()
-
-
-def has_begun(process: Process) -> bool:
-    """Tell whether a process has shown something, or ended."""
-    return bool(process.output) or process.popen.poll() is not None
 
 
 class Counting(unittest.TestCase):
@@ -77,35 +70,14 @@ class Addresses(unittest.TestCase):
                 self.assertEqual(is_for_many(family, (host, 9)), expected)
 
 
-@unittest.skipUnless(sys.platform == "linux" and shutil.which("unshare"), "no network namespaces here")
 class Network(TestCase):
-    """A machine at a switch with three others, on each of which a server runs."""
+    """A machine in a network with three others, on each of which a server runs."""
 
     def setUp(self) -> None:
-        holders = [self.start("unshare", "-n", "sh", "-c", "echo here; exec cat") for _ in range(4)]
-        for holder in holders:
-            wait_until(functools.partial(has_begun, holder), "a network namespace")
-        machines = [["nsenter", "-n", "-t", str(holder.popen.pid)] for holder in holders]
-        self.machine = machines[0]
-        self.run_at(machines[0], "ip link add switch type bridge mcast_snooping 0", "ip link set switch up")
-        self.run_at(machines[0], "ip address add 10.9.8.1/24 dev switch", "ip route add 239.0.0.0/8 dev switch")
-        for number, machine in enumerate(machines[1:], 2):
-            self.run_at(
-                machines[0],
-                f"ip link add side{number} type veth peer name cable netns {holders[number - 1].popen.pid}",
-                f"ip link set side{number} master switch up",
-            )
-            self.run_at(machine, f"ip address add 10.9.8.{number}/24 dev cable", "ip link set cable up")
-        options = ("--host", "0.0.0.0"), ("--group", "239.1.2.3%cable"), ("--group", "239.1.2.3%cable")
-        for machine, some in zip(machines[1:], options):
+        self.machine, *others = machines(self, *(f"10.9.8.{number}" for number in (1, 2, 3, 4)))
+        options = ("--host", "0.0.0.0"), ("--group", "239.1.2.3%eth0"), ("--group", "239.1.2.3%eth0")
+        for machine, some in zip(others, options):
             self.server("udp_server.py", *some, "--exit-from", "anyone", port=PORT, within=machine)
-
-    def run_at(self, machine: list[str], *commands: str) -> None:
-        """Run commands on a machine."""
-        for command in commands:
-            done = subprocess.run([*machine, *command.split()], capture_output=True, check=False, timeout=PATIENCE)
-            if done.returncode:
-                self.skipTest(f"no network namespaces here: {done.stderr.decode()}")
 
     def ask(self, host: str, *options: object) -> Process:
         """Start a client."""

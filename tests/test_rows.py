@@ -41,6 +41,10 @@ class Folding(unittest.TestCase):
             ("\u2764\ufe0f" * 11, ["\u2764\ufe0f" * 10, INDENT + "\u2764\ufe0f"]),
             ("\U0001f1e9\U0001f1ea" * 6, ["\U0001f1e9\U0001f1ea" * 5, INDENT + "\U0001f1e9\U0001f1ea"]),
             ("\x1b[2mname\x1b[0m: " + "x" * 15, ["\x1b[2mname\x1b[0m: " + "x" * 14, INDENT + "x"]),
+            ("one two three four five", ["one two three four ", INDENT + "five"]),
+            ("one two three f", ["one two three f"]),
+            ("name: " + "x" * 15, ["name: " + "x" * 14, INDENT + "x"]),
+            ("日日 one two three four", ["日日 one two three ", INDENT + "four"]),
             ("x" * 16 + "\ty", ["x" * 16 + "\t", INDENT + "y"]),
             ("x\tx\tx\ty", ["x\tx\tx\t", INDENT + "y"]),
         ):
