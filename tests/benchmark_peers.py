@@ -218,10 +218,7 @@ class BareLines:
 
     def read(self) -> None:
         """Confirm every finished line."""
-        try:
-            data = self.receive(1 << 16)
-        except ConnectionError:
-            data = b""
+        data = self.receive(1 << 16)
         *lines, self.unfinished = (self.unfinished + data).split(b"\n")
         if OPTIONS.show:
             for line in lines:
@@ -269,7 +266,10 @@ def serve_bare() -> None:
     poll.register(main_socket.fileno(), select.EPOLLIN)
     while True:
         for descriptor, _ in poll.poll():
-            functions[descriptor]()
+            try:
+                functions[descriptor]()
+            except ConnectionError:
+                poll.unregister(descriptor)
 
 
 def open_archive(file: str) -> sqlite3.Connection:
