@@ -122,9 +122,8 @@ class Loop:
         self.now = time.monotonic()
         self.is_spent = False
         for descriptor, _ in found:
-            function = functions.get(descriptor)
-            if function:
-                yield function
+            if descriptor in functions:
+                yield functions[descriptor]
         while turns and gives_turns:
             descriptor = turns.popleft()
             if descriptor in pourers:

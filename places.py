@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 
+from lines import RECEIVE_SIZE
 from listening import is_own_address
 from loop import READ
 from peer import Peer, Transport
@@ -35,10 +36,16 @@ SELECTABLE = 512
 """Sockets that select() takes on Windows."""
 
 
+FEW, SHORT_LINE = 2048, 32
+"""Bytes read at once from who sends lines that are shorter on average than so many: each line costs time."""
+MANY = 32
+"""Lines in one portion with which a client has to wait for its turn."""
+
+
 class Guest(Peer):
     """A connection that stands in one of the places, and is a phase of the loop."""
 
-    __slots__ = ("deadline", "heard_at", "host", "loop", "places", "protocol", "socket", "takes_turns")
+    __slots__ = ("deadline", "heard_at", "host", "loop", "places", "protocol", "read_size", "socket", "takes_turns")
 
     def __init__(self, places: Places, connected: socket.socket, name: str, host: str | None) -> None:
         """Take the client's name and address; no address if nobody has vouched for one."""
@@ -51,6 +58,8 @@ class Guest(Peer):
         """When it has to be through the entrance, or gone; the same."""
         self.takes_turns = False
         """Whether it is served after all others, since it brings much at once."""
+        self.read_size = FEW
+        """Bytes to read from it at once."""
 
     def move(self, place: set[Any], phase: Callable[[], None], events: int = READ) -> None:
         """Stand in this place, and have the loop call this function from now on."""
@@ -61,6 +70,13 @@ class Guest(Peer):
         """Be served after all others from now on, or like them."""
         self.takes_turns = does
         self.loop.take_turns(self.socket.fileno(), does)
+
+    def mind_others(self, size: int, count: int) -> None:
+        """Take turns if a portion of so many bytes, and lines, was much; and read as much at once as is fair."""
+        if self.takes_turns != (size >= FEW or count > MANY):
+            self.take_turns(not self.takes_turns)
+        if size >= FEW:
+            self.read_size = FEW if count * SHORT_LINE > size else RECEIVE_SIZE
 
     def idle_since(self) -> float:
         """Return since when nothing was to be heard, in seconds."""

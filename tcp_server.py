@@ -18,11 +18,11 @@ from common import FULL, Parser, check_tls_options, run, seconds, whole_number
 from entrance import Entrance
 from gate import Crowd, Gate
 from leaving import FLUSH_TIME
-from lines import RECEIVE_SIZE, Lines
+from lines import Lines
 from listening import is_forged, open_all, prepare
 from loop import WRITE
 from peer import Transport
-from places import Places
+from places import FEW, MANY, Places
 from serving import Server, add_arguments, network, serve
 from sockets import keep_alive, limit_patience, reuse_address, send_at_once
 from telnet import Opening
@@ -40,10 +40,6 @@ PORT = 65432
 MAX_CLIENTS = 10000
 BACKLOG = 4096
 """Connections that the kernel may complete before accept() takes them; its own limit may be lower."""
-FEW, SHORT_LINE = 2048, 32
-"""Bytes read at once from who sends lines that are shorter on average than so many: each line costs time."""
-MANY = 32
-"""Lines in one portion with which a client has to wait for its turn."""
 MAX_LAG = 1 << 20
 """Bytes said by others that a client may leave unread before it is cut off."""
 
@@ -120,7 +116,7 @@ class Connection(Entrance):
     turn to close. A closed connection has none, nor has one that is held until the archive has answered.
     """
 
-    __slots__ = ("_is_held", "_read_size", "_service", "_transmit", "lines", "receive")
+    __slots__ = ("_is_held", "_service", "_transmit", "lines", "receive")
     ends_for_good = True
 
     def __init__(self, listener: Listener, connected: socket.socket, name: str, host: str | None, lines: Lines) -> None:
@@ -128,7 +124,6 @@ class Connection(Entrance):
         self.receive, self._transmit = connected.recv, connected.send
         self.lines: Any = lines
         self._service = listener.service
-        self._read_size = FEW
         self._is_held = False
 
     def begin(self, data: bytes = b"") -> None:
@@ -142,7 +137,7 @@ class Connection(Entrance):
 
     def read(self) -> None:
         """Take what the client has sent; b"" is the end of it."""
-        data = self.receive(self._read_size)
+        data = self.receive(self.read_size)
         if data:
             self._take(data)
         else:
@@ -232,12 +227,9 @@ class Connection(Entrance):
         """Hand the lines that are whole now to the service."""
         self.heard_at = self.loop.now
         lines, service = self.lines.take(data), self._service
-        pours = len(data) >= FEW or len(lines) > MANY
-        if pours is not self.takes_turns:
-            self.take_turns(pours)
-        if len(data) >= FEW:
-            self._read_size = FEW if len(lines) * SHORT_LINE > len(data) else RECEIVE_SIZE
-        if len(self.lines.unfinished) > service.longest_line:
+        if len(data) >= FEW or len(lines) > MANY or self.takes_turns:
+            self.mind_others(len(data), len(lines))
+        if self.lines.unfinished and len(self.lines.unfinished) > service.longest_line:
             lines += self.lines.cut()  # too long already: the service refuses it, and ends the conversation
         if lines:
             service.receive(self, lines)

@@ -47,6 +47,7 @@ from support import (
     with_constants,
 )
 
+import places
 import tcp_server
 from lines import RECEIVE_SIZE, Lines
 
@@ -376,7 +377,7 @@ class LongLines(PeerTest):
         listener.service.longest_line, listener.service.received_bytes = 65538, 0
         listener.record.heading.return_value = b""
         connection = tcp_server.Connection(listener, connected, "127.0.0.1:9000", "127.0.0.1", Lines())
-        few = tcp_server.FEW
+        few = places.FEW
         for line, size in ((b"\n", few), (b"x" * 9999 + b"\n", RECEIVE_SIZE), (b"\n", few)):
             connected.recv.side_effect = functools.partial(self._endless, line)
             for _ in range(5):
