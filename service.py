@@ -26,14 +26,15 @@ if TYPE_CHECKING:
     Received = tuple["Peer", list[bytes], bytes]
     """Who said what, and a reply to each of that in place of the usual, if it is not a message."""
 
-PASS_BYTES, SAVED_PASS_BYTES = 1 << 15, 1 << 17
+PASS_BYTES, SAVED_PASS_BYTES = 1 << 16, 1 << 17
 """Bytes that a pass reads before it answers; with an archive, more of them share the wait for the disk.
 
-It bounds memory, and what a pass can say at once to those who listen. What is joined for larger passes is given back to
-the system and asked for anew each time, which costs more than all the rest.
+It bounds memory, and what a pass can say at once to those who listen.
 """
 MESSAGE_COST = 64
 """Bytes that each message counts for in that, besides its own."""
+LONG = 1024
+"""Bytes of messages on average with which it costs less to look at each than to search all of their text for words."""
 MOST_EVENTS, MOST_TROUBLE = 500, 100
 """Comings and goings, and errors, that are shown of one address between two counts."""
 END_OF_EVENT = re.compile(" by| to|:")
@@ -129,7 +130,7 @@ class Service:
         self.received, self.texts, self.received_bytes = [], [], 0
         typed, self._typed = self._typed, []
         text = b" ".join(texts)
-        if EXIT in text or TERMINATE in text or max(map(len, texts), default=0) > self.max_message:
+        if may_hold_words(received, text) or max(map(len, texts), default=0) > self.max_message:
             received = self._sort_out(received)
         if self._keeping is None:
             self.answer(received, text, True)
@@ -288,3 +289,10 @@ class Service:
         self._tell_all([SHUTTING_DOWN], self._told_to_stop)
         for transport in self.transports:
             transport.stop()
+
+
+def may_hold_words(received: list[Received], text: bytes) -> bool:
+    """Tell whether one of the messages received, whose text this is, may be a word; so most are not looked at."""
+    if len(text) > LONG and len(text) > LONG * sum(len(messages) for _, messages, _ in received):
+        return any(len(message.strip()) < LONG for _, messages, _ in received for message in messages)
+    return EXIT in text or TERMINATE in text

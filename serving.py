@@ -29,6 +29,9 @@ TICK = 1.0
 """Seconds between two looks at what has run out of time."""
 RETRY = 0.02
 """Seconds between two looks at what nothing tells of: room for the record, the last client gone."""
+KEPT_READY = 1 << 20
+"""Bytes that glibc keeps once they were asked for and freed (mallopt(3), M_MMAP_THRESHOLD). It would give back to the
+system what a pass needs, and each pass would ask for it anew, page by page, which costs as much as all the rest."""
 STOP_WITHIN = 1.5
 """Seconds that a stopping server gives its clients to read what they are owed."""
 
@@ -212,6 +215,7 @@ class Server:
 
 def serve(options: argparse.Namespace, open_transports: Callable[[Server], Iterable[Transport]]) -> int:
     """Run a server with the transports that `open_transports` opens, until it is told to stop; return the exit code."""
+    bytes(KEPT_READY)
     server = Server(options)
     try:
         for transport in open_transports(server):

@@ -341,6 +341,25 @@ class Decisions(unittest.TestCase):
                 service.finish_pass()
             self.assertEqual(send.call_args_list[-1], mock.call(other, [b"one", b"two"], CONFIRMATION))
 
+    def test_a_word_among_long_messages(self) -> None:
+        """Where messages are long, their text is not searched for words; they are found all the same."""
+        for word in (b"exit", b" " * 2000 + b"exit" + b" " * 2000):
+            for messages in (
+                [b"x" * 60_000, word],
+                [word, b"x" * 60_000],
+                [b"exit" * 15_000, word, b"terminate" * 5000],
+            ):
+                with self.subTest(word, first=messages[0][:4]):
+                    service, (peer, other) = service_with()
+                    service.receive(other, [b"y" * 5000])
+                    service.receive(peer, messages)
+                    service.finish_pass()
+                    self.assertTrue(is_stopping(service))
+        service, (peer, _) = service_with()
+        service.receive(peer, [b"exit" * 15_000])
+        service.finish_pass()
+        self.assertFalse(is_stopping(service))
+
     def test_what_a_pass_has_received(self) -> None:
         service, (peer, other) = service_with()
         service.receive(peer, [b"one", b"two"])
