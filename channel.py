@@ -212,7 +212,7 @@ class Channel:
     def waits_within(self, now: float, timeout: float) -> str:
         """Return how long an answer that is late by `now` was waited for, in words."""
         is_talking = self.is_stream and now < self.active_at + timeout
-        return f"within {PATIENCE * timeout if is_talking else timeout:g} s"
+        return f"within {timeout * (PATIENCE if is_talking else 1 + self.retries):g} s"
 
 
 def reach(loop: Loop, channels: list[Channel]) -> None:

@@ -38,6 +38,7 @@ class Ledger:
         self.confirms: bool | None = None
         """How this server answers: with confirmations, or with echoes; None while that is not certain."""
         self._repeats: dict[bytes, tuple[int, float]] = {}  # how many more such answers may come, and until when
+        self._late: dict[bytes, list[float]] = {}  # what was given up for now, without its ending, and when it was sent
         self._undecided: list[bytes] = []  # replies that come to mean one message or another once that is known
 
     @property
@@ -79,6 +80,8 @@ class Ledger:
                 limit = reply[len(REFUSED[0]) :].split(b" ")[0]
                 if limit.isdigit():
                     self._longest_taken = int(limit[:18])
+            elif self._late:
+                self._take_late(reply, now)
         self._strike(confirmed)
         if self.due < due_before:
             self.unanswered_since = now
@@ -95,6 +98,15 @@ class Ledger:
             self.total_time += sum(times)
             self.shortest_time = min(self.shortest_time, *times)
             self.longest_time = max(self.longest_time, *times)
+
+    def _take_late(self, reply: bytes, now: float) -> None:
+        """Count what was given up as confirmed after all, if this reply names it."""
+        is_confirmation = reply.startswith(CONFIRMATION)
+        text = without_ending(reply[len(CONFIRMATION) :] if is_confirmation else reply)
+        if text in self._late and (is_confirmation or not self.confirms):
+            self._confirm([now - self._late[text].pop(0)])
+            if not self._late[text]:
+                del self._late[text]
 
     def _expect_repeats(self, reply: bytes, sent: Sent, now: float) -> None:
         """Note that a message which was sent more than once may be answered as often.
@@ -189,8 +201,11 @@ class Ledger:
             self._refused = self.unsaved = 0  # what is sent again is refused again
         return [message for _, message in sorted(again)]
 
-    def give_up(self, before: float) -> list[bytes]:
-        """Stop waiting for what was last sent before `before`; return it."""
+    def give_up(self, before: float, for_good: bool = True) -> list[bytes]:
+        """Stop waiting for what was last sent before `before`; return it.
+
+        Unless that is for good, what comes late still counts; what has not come is returned once more when it is.
+        """
         late = [sent for sent in self._all() if sent[3] <= before]
         for text, equal in [*self._waiting.items()] if late else ():
             equal[:] = [sent for sent in equal if sent[3] > before]
@@ -198,6 +213,11 @@ class Ledger:
                 del self._waiting[text]
         self._refused = max(self._refused - len(late), 0)
         self._strike(late)
+        if for_good:
+            never, self._late = [text for text, times in self._late.items() for _ in times], {}
+            return [*never, *(message for _, message, *_ in late)]
+        for _, message, first_at, *_ in late:
+            self._late.setdefault(without_ending(message), []).append(first_at)
         return [message for _, message, *_ in late]
 
     def _all(self) -> list[Sent]:

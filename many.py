@@ -59,10 +59,10 @@ class Answers(Ledger):
         self._settle(before)
         return super().retry(before, now, retries)
 
-    def give_up(self, before: float) -> list[bytes]:
+    def give_up(self, before: float, for_good: bool = True) -> list[bytes]:
         """Do the same with what nobody has answered."""
         self._settle(before)
-        return super().give_up(before)
+        return super().give_up(before, for_good)
 
     def _settle(self, before: float) -> None:
         """Take what was last sent before `before` for confirmed, where somebody has answered it."""

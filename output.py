@@ -128,9 +128,11 @@ class Output:
         self.code = 1
 
     def lose(self, messages: list[bytes], late: str = "") -> None:
-        """Keep for the end that messages are lost; show it at once to a person who types, if there is a reason."""
-        for message in messages if self.is_interactive and late else ():
-            self.complain(f"{late}: {visible(message)}")
+        """Keep for the end that messages are lost; or tell a person who types that they are late, and may be lost."""
+        if self.is_interactive and late:
+            for message in messages:
+                self.complain(f"{late}: {visible(message)}")
+            return
         self._lost += [visible(message[:80]) for message in messages[: NAMED - len(self._lost)]]
 
     def _show_progress(self, now: float, is_connected: bool) -> None:

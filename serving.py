@@ -206,7 +206,7 @@ class Server:
                 self.record.line("[Server] End of input. Serving goes on; Ctrl-C stops it.")
 
     def _take_signal(self, number: int, _: object) -> None:
-        name = signal.Signals(number).name
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         if name == "SIGHUP" and self.renew and not (sys.stdin and sys.stdin.isatty()):
             self.renew()
         else:

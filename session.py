@@ -173,7 +173,7 @@ class Session:
             again = channel.ledger.retry(now - self._timeout, now, channel.retries)
             if again:
                 channel.resend(again)
-            self._output.lose(channel.ledger.give_up(now - self._timeout), late)
+            self._output.lose(channel.ledger.give_up(now - self._timeout, not self._output.is_interactive), late)
         elif channel.is_unsaved() and not channel.ledger.due:
             if channel.failures == 1:
                 self._output.complain(f"{channel.peer} could not save; trying again until it can")
@@ -181,7 +181,7 @@ class Session:
         elif channel.reconnects:
             raise Broken(late)
         else:
-            self._output.lose(channel.ledger.give_up(now), late)
+            self._output.lose(channel.ledger.give_up(now, not self._output.is_interactive), late)
             if not (self._output.is_interactive or self._options.stay):
                 self._enter(Phase.OVER)
 

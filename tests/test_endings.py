@@ -254,9 +254,8 @@ class Stopping(TestCase):
                     self.assertEqual(raw.recv(100), b"Server shutting down...\n")
                     raw.close()
                     self.assertEqual((server.wait(), server.errors), (0, ""))
-                    self.assertRegex(
-                        server.output, rf"{number.name} received.*\n(.*\n)*\[Server\] All services stopped"
-                    )
+                    shown = "Ctrl-C" if number == signal.SIGINT else number.name
+                    self.assertRegex(server.output, rf"{shown} received.*\n(.*\n)*\[Server\] All services stopped")
 
     def test_clients_that_do_not_read_can_not_keep_a_server(self) -> None:
         server = self.server("tcp_server.py", "--quiet", "--udp-port", 0, within=with_constants(STOP_WITHIN=0.2))
@@ -344,6 +343,16 @@ class Stopping(TestCase):
         client.signal(signal.SIGTERM)
         self.assertEqual((client.wait(), client.errors), (128 + signal.SIGTERM, ""))
         server.wait_for("Disconnected")
+
+    def test_a_reset_after_the_last_word_is_no_trouble(self) -> None:
+        """A client that closes with something unread resets the connection, as one may that speaks TLS."""
+        server = self.server("tcp_server.py")
+        connected = self.connect(server.port)
+        name = f"127.0.0.1:{connected.getsockname()[1]}"
+        connected.sendall(b"hello\nterminate\n")
+        self.assertEqual(receive_all(connected), b"Message received: hello\n")
+        reset(connected)
+        server.wait_for(f"Disconnected: {name}$")
 
 
 class BusyPorts(TestCase):

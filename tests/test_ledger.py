@@ -182,6 +182,19 @@ class Accounts(TestCase):
         ledger.take([CONFIRMATION + b"early"], 3.0)
         self.assertEqual((ledger.confirmed, ledger.waiting), (0, 1), "it counts as lost")
 
+    def test_what_comes_late_counts_unless_it_is_given_up_for_good(self) -> None:
+        ledger = Ledger()
+        ledger.add([b"one", b"two\r", b"two\r", b"three"], 1.0)
+        self.assertEqual(ledger.give_up(1.5, False), [b"one", b"two\r", b"two\r", b"three"])
+        self.assertEqual((ledger.due, ledger.waiting), (0, 0), "nothing is waited for")
+        ledger.add([b"one"], 2.0)
+        ledger.take([CONFIRMATION + b"one", CONFIRMATION + b"one", CONFIRMATION + b"one"], 3.0)
+        self.assertEqual((ledger.confirmed, ledger.shortest_time, ledger.longest_time), (2, 1.0, 2.0))
+        ledger.take([CONFIRMATION + b"two\r", b"three", b"Hi!"], 3.0)
+        self.assertEqual(ledger.confirmed, 3, "a server that confirms does not echo")
+        self.assertEqual(ledger.give_up(float("inf")), [b"two", b"three"], "now it is for good")
+        self.assertEqual(ledger.give_up(float("inf")), [])
+
     def test_a_refused_message_that_is_given_up(self) -> None:
         ledger = Ledger()
         ledger.add([b"refused"], 1.0)

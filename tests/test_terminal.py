@@ -326,6 +326,17 @@ class Shared:
             error = f"{self.script}: error: no reply from 127.0.0.1:{peer.port} within 0.3 s: lost"
             terminal.expect("You: lost", error, "You: half", column=9)
 
+        def test_what_is_confirmed_late_is_confirmed(self) -> None:
+            terminal, peer = self.conversation("--timeout", 0.3, columns=100)
+            terminal.type("late\r")
+            self.assertEqual(peer.hear(), "late")
+            terminal.expect(f"{self.script}: error: no reply from 127.0.0.1:{peer.port} within 0.3 s: late", "You:")
+            peer.say("Message received: late")
+            terminal.expect(f"{CONFIRMED}late", "You:")
+            terminal.type("terminate\r")
+            self.assertEqual(terminal.wait(), 0)
+            self.assertRegex(terminal.screen.rows[-2], "^2 sent, 2 confirmed, 0 lost; ")
+
         def test_terminal_after_terminate(self) -> None:
             """It is as it was."""
             terminal, peer = self.conversation(columns=100)
