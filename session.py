@@ -107,6 +107,8 @@ class Session:
         channel.flush()
         data, replies, is_last = channel.read()
         heard = channel.hear(replies)
+        if channel.ledger.waiting and not (channel.ledger.due or channel.is_unsaved()):  # all that waits was refused
+            self._output.lose(channel.ledger.give_up(float("inf"), not self._output.is_interactive))
         if len(heard) < len(replies):
             data = as_lines(heard)
         label = f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: "

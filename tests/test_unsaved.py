@@ -60,6 +60,18 @@ class Unsaved(TestCase):
         self.assertIn("[Server] 2 messages were not saved.\n", server.output)
         self.assertNotIn("one", server.output)
 
+    def test_what_is_refused_is_not_waited_for(self) -> None:
+        """A client ends also where that is more than it sends ahead, in bytes or in lines."""
+        server = self.server("tcp_server.py", "--save", self.file, "--quiet")
+        with self.locked():
+            for count, size in ((1500, 1000), (20_000, 1)):
+                with self.subTest(count):
+                    typed = ("x" * size + "\n") * count
+                    client = self.run_client("tcp_client.py", server.port, "--stats", typed=typed)
+                    self.assertEqual(client.wait(), 1)
+                    self.assertEqual(client.output.count(NOT_SAVED.decode()), count)
+                    self.assertRegex(client.errors, rf"\n{count} sent, 0 confirmed, {count} lost\n\Z")
+
 
 if __name__ == "__main__":
     unittest.main()
