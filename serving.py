@@ -140,6 +140,7 @@ class Server:
         self.record.tick(float("inf"))
         self.record.flush()
         self.typed.close()
+        self.typed.socket.close()
         self.loop.close()
 
     def _pass_until(self, is_done: Callable[[], bool]) -> None:
