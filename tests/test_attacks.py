@@ -7,6 +7,7 @@ import ctypes
 import ctypes.util
 import hashlib
 import hmac
+import itertools
 import re
 import shutil
 import socket
@@ -595,6 +596,18 @@ class AudienceTest(unittest.TestCase):
         self.assertFalse(room.is_full())
         self.assertGreater(listeners[1].missed, 900)
         self.assertEqual(listeners[2].missed, 0)
+
+    def test_who_listens_misses_nothing(self) -> None:
+        """Though much more is said while all have a turn than fits into a portion, and that takes long."""
+        room, listeners = self.audience(100)
+        with mock.patch("audience.time.monotonic", side_effect=itertools.count()):
+            for _ in range(1000):
+                room.say(listeners[0], [b"x" * 1000] * 10)
+                room.tell_some(50)
+        while room.is_busy():
+            room.tell_some(1000)
+        for listener in listeners[1:]:
+            self.assertEqual((listener.missed, len(listener.told)), (0, 10_000))
 
 
 if __name__ == "__main__":
