@@ -515,6 +515,22 @@ class Rooms(PeerTest):
             time.sleep(0.05)  # what they have had time to read, they have not
         wait_until(lambda: room.output.count("(it does not read)") == len(lurkers), "all are cut off")
 
+    def test_lines_that_many_do_not_end_have_a_limit_together(self) -> None:
+        """Whoever has sent most of one is cut off first; who has sent little ends it, and is answered."""
+        options = ("--max-message", 500_000, "--quiet")
+        server = self.server("tcp_server.py", *options, within=with_constants(TICK=0.1, MAX_HELD=2 * MIB))
+        modest, greedy = self.connect(server.port), [self.connect(server.port) for _ in range(9)]
+        modest.sendall(b"x" * 50_000)
+        for connected in greedy:
+            with contextlib.suppress(OSError):  # it is cut off
+                connected.sendall(b"x" * 400_000)
+        cut_off = r"Disconnected: \S+ \(it does not end its line, and all that waits for that together is too much\)\n"
+        wait_until(lambda: re.search(cut_off, server.output), "some are cut off")
+        modest.sendall(b"\n")
+        self.assertEqual(receive_lines(modest, 1), [CONFIRMATION + b"x" * 50_000])
+        self.assertLess(len(re.findall(cut_off, server.output)), 9, "the rest is within the limit")
+        self.assertEqual(server.errors, "")
+
 
 class AudienceTest(unittest.TestCase):
     """The audience without sockets: turns, portions, and what is dropped."""
