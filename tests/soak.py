@@ -39,13 +39,9 @@ TURN = 10.0
 """Seconds that an attack takes before the next one has its turn."""
 REST = 0.05
 """Seconds between a confirmation and the honest client's next message."""
-WITHIN = 60.0
-"""Seconds that a server has to begin, and to end."""
 SHARES = (0.1, 0.5, 1.0)
 """Parts of the time after which the table has rows."""
-COLUMNS = ["server", "after", "MiB", "at most", "descriptors", "at most", "record MB"]
-COLUMNS += ["confirmed", "lost", "p50 ms", "p99 ms"]
-KEPT = "SELECT CAST(text AS BLOB) FROM messages WHERE text LIKE 'Honest %'"
+COLUMNS = ["server", "after", "MiB", "most", "files", "most", "record MB", "confirmed", "lost", "p50 ms", "p99 ms"]
 
 
 @dataclass
@@ -54,8 +50,8 @@ class Honest:
 
     name: str
     connect: Callable[[], socket.socket]
-    ending: bytes
-    patience: float
+    ending: bytes = b"\n"
+    patience: float = PATIENCE
     """How long it waits for a confirmation, in seconds."""
     confirmed: list[bytes] = field(default_factory=list)
     round_trips: list[float] = field(default_factory=list)
@@ -70,9 +66,8 @@ class Honest:
                 with self.connect() as client:
                     while not is_over.is_set():
                         self._exchange(client, next(messages))
-            except (Silence, OSError) as failure:
+            except (Silence, OSError):
                 self.lost += 1
-                tell(f"{self.name}: the honest client: {failure}")
 
     def _exchange(self, client: socket.socket, message: bytes) -> None:
         start = time.perf_counter()
@@ -91,20 +86,16 @@ class Soaked:
         """Start the server with this command, which takes these ports for TCP and UDP."""
         self.honest, self._ports = honest, ports
         self._archive, self._record, self._errors = (folder / f"{honest.name}.{kind}" for kind in ("db", "out", "err"))
-        self._over, self._threads = threading.Event(), [threading.Thread(target=self._converse)]
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=honest.converse, args=(self._over,))]
         self._samples: list[tuple[int, int]] = []  # bytes of memory, open descriptors
         with self._record.open("wb") as output, self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [*CHECKED, *command.split(), "--exit-from", "nobody", "--save", str(self._archive)],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=errors,
-            )
+            words = [*CHECKED, *command.split(), "--exit-from", "nobody", "--save", str(self._archive)]
+            self._process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
 
     def start(self, attacks: list[str], at_once: int) -> None:
         """Have these attacks come in turn, so many at once, as soon as the server serves. Raises Silence."""
-        deadline = time.monotonic() + WITHIN
+        deadline = time.monotonic() + PATIENCE
         while b"Type a line" not in self._record.read_bytes():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise Silence(f"{self.honest.name} does not start")
@@ -133,28 +124,20 @@ class Soaked:
         """End it all; return what is wrong."""
         self._over.set()
         for thread in self._threads:
-            if thread.ident:
+            if thread.ident:  # it was started
                 thread.join()
         self._process.send_signal(signal.SIGTERM)
-        try:
-            if self._process.wait(WITHIN):
-                yield f"ended with {self._process.returncode}"
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            yield "did not end"
+        if self._process.wait(PATIENCE):
+            yield f"ended with {self._process.returncode}"
         yield from self._errors.read_text(errors="replace").splitlines()
         with contextlib.closing(sqlite3.connect(self._archive)) as archive:
-            missing = set(self.honest.confirmed) - {text for (text,) in archive.execute(KEPT)}
+            kept = archive.execute("SELECT text FROM messages WHERE text LIKE 'Honest %'")
+            missing = set(self.honest.confirmed) - {text.encode() for (text,) in kept}
         if missing:
             yield f"{len(missing)} confirmed messages are not in the archive, one of them {min(missing)!r}"
 
-    def _converse(self) -> None:
-        self.honest.converse(self._over)
-
     def _attack(self, names: list[str]) -> None:
-        for name in itertools.cycle(names):
-            if self._over.is_set():
-                return
+        for name in itertools.takewhile(lambda _: not self._over.is_set(), itertools.cycle(names)):
             try:
                 with contextlib.closing(Attackers(name, *self._ports)) as attackers:
                     self._over.wait(TURN)
@@ -173,10 +156,10 @@ def soak(folder: Path, seconds: float, servers: list[Soaked]) -> Iterator[list[s
     udp = {name for name, attack in ATTACKS.items() if attack.who.endswith("UDP peers")}
     room = ATTACKS.keys() - tls - {ALONE}
     tcp_port, udp_port, tls_port, other_port = map(free_port, 2 * [socket.SOCK_STREAM, socket.SOCK_DGRAM])
-    honest = Honest("room", lambda: connect_tcp(tcp_port), b"\n", PATIENCE)
+    honest = Honest("room", lambda: connect_tcp(tcp_port))
     command = f"tcp_server.py {tcp_port} --udp-port {udp_port} --reply relay"
     servers.append(Soaked(folder, honest, command, (tcp_port, udp_port)))
-    honest = Honest("TLS", lambda: connect(tls_port), b"\n", PATIENCE)
+    honest = Honest("TLS", lambda: connect(tls_port))
     command = f"tcp_server.py {tls_port} --tls-cert {certificate} --tls-key {key}"
     servers.append(Soaked(folder, honest, command, (tls_port, 0)))
     honest = Honest("UDP", lambda: connect_udp(other_port), b"", 1.0)
@@ -194,7 +177,7 @@ def soak(folder: Path, seconds: float, servers: list[Soaked]) -> Iterator[list[s
 
 def main() -> int:
     """Run it; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=5.0)
     minutes = parser.parse_args().minutes
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -208,8 +191,7 @@ def main() -> int:
             wrong.append(str(failure))
         finally:
             wrong += [f"{server.honest.name}: {what}" for server in servers for what in server.finish()]
-    for problem in wrong:
-        tell(problem)
+    tell("\n".join(wrong) or "Nothing is wrong.")
     return 1 if wrong else 0
 
 
