@@ -78,6 +78,7 @@ class Audience:
         self._round: deque[Peer] = deque()
         self._round_end = 0
         self._is_telling = False
+        self._is_new = True  # nobody has said anything in this round
 
     def end(self) -> int:
         """Return the number of the next line that will be said."""
@@ -91,12 +92,16 @@ class Audience:
         """Tell whether so much is kept that whoever says much has to wait for those who read."""
         return self._bytes > MAX_LAG
 
+    def may_pour(self) -> bool:
+        """Tell whether who says much may say more: once all have heard all, or have had a turn since."""
+        return (self._is_new or not self._is_telling) and not self.is_full()
+
     def say(self, speaker: Peer | None, lines: list[bytes]) -> None:
         """Take what one says to all others, lines without an ending; None: somebody elsewhere."""
         now = time.monotonic()
         self._said += [(line, speaker, now) for line in lines]
         self._bytes += sum(map(len, lines)) + len(lines)
-        self._is_telling = True
+        self._is_telling, self._is_new = True, False
 
     def tell_some(self, work: float = WORK_AT_ONCE) -> None:
         """Tell as many as a pass has time for, each in its turn; drop what has been kept too long."""
@@ -156,6 +161,7 @@ class Audience:
         """Drop what all have heard, and begin anew if somebody has not heard all."""
         end, present = self.end(), list(self._listeners())
         self._drop(min((peer.heard for peer in present), default=end) - self._first)
+        self._is_new = True
         self._offered, self._round, self._round_end = self._round_end, deque(present), end
         self._is_telling = any(peer.heard < end and peer.can_hear() for peer in present)
 

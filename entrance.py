@@ -38,6 +38,7 @@ class Entrance(Leaving):
         self.deadline = self.loop.now + self.WITHIN
         self.move(self.places.entering, self.read_header if self.places.proxies else self.handshake)
         self.loop.pourers.add(self.socket.fileno())
+        self.loop.doors.add(self.socket.fileno())
 
     def read_header(self) -> None:
         """Take the PROXY header, which says whom the proxy speaks for."""
@@ -63,6 +64,7 @@ class Entrance(Leaving):
         """Take the next part of the TLS handshake."""
         data = self.receive(RECEIVE_SIZE)
         self.loop.pourers.add(self.socket.fileno())
+        self.loop.doors.add(self.socket.fileno())
         self.places.service.received_bytes += self.HANDSHAKE_COST
         if data:
             self._greet(data)

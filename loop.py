@@ -59,6 +59,8 @@ class Loop:
         """When the last wait ended, in seconds of time.monotonic()."""
         self.pourers: set[int] = set()
         """Descriptors of those who sent much at once: they take turns, after all others."""
+        self.doors: set[int] = set()
+        """Those of them with whom somebody comes in: they have their turn also while the others have none."""
         self.is_spent = False
         """Whether a pass has done its work; whose turn has not come by then waits for the next."""
         self._turns: dict[int, None] = {}
@@ -80,6 +82,7 @@ class Loop:
         if self._functions.pop(descriptor, None):
             self._poller.unregister(descriptor)
             self.pourers.discard(descriptor)
+            self.doors.discard(descriptor)
             self._turns.pop(descriptor, None)
 
     def watches(self, descriptor: int) -> bool:
@@ -89,11 +92,11 @@ class Loop:
     def ready(self, wait: float, serve_pourers: bool = True) -> Iterator[Callable[[], object]]:
         """Wait until something is ready, `wait` seconds at the most; yield the function of each socket that is.
 
-        Pourers come last, and one by one, until the pass is spent; or not at all. A function may find nothing there
-        (BlockingIOError), since what came before it in the same pass may have closed its socket and opened another with
-        the same descriptor.
+        Pourers come last, and one by one, until the pass is spent; or of them only the doors do. A function may find
+        nothing there (BlockingIOError), since what came before it in the same pass may have closed its socket and
+        opened another with the same descriptor.
         """
-        functions, pourers, turns = self._functions, self.pourers, self._turns
+        functions, pourers, doors, turns = self._functions, self.pourers, self.doors, self._turns
         found = self._poller.poll(wait)
         self.now = time.monotonic()
         self.is_spent = False
@@ -106,12 +109,13 @@ class Loop:
                 yield function
         if turns and len(turns) == len(found) and not serve_pourers:
             time.sleep(min(wait, PAUSE))
-        while turns and serve_pourers:
-            descriptor = next(iter(turns))
+        while turns and (descriptor := next((turn for turn in turns if serve_pourers or turn in doors), -1)) >= 0:
             del turns[descriptor]
             pourers.discard(descriptor)
+            doors.discard(descriptor)
             yield functions[descriptor]
-            serve_pourers = not self.is_spent
+            if self.is_spent:
+                break
 
     def catch_signals(self, names: Iterable[str], function: Callable[[int, FrameType | None], object]) -> None:
         """Have signals call a function, and end the wait; those that are ignored (nohup) stay so."""

@@ -130,6 +130,7 @@ class Places(Transport):
                     self.pause()
                     return
         self.loop.pourers.add(listening.fileno())
+        self.loop.doors.add(listening.fileno())
 
     def pause(self) -> None:
         """Take nobody in until a connection closes, or the next tick."""

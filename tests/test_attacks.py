@@ -613,6 +613,17 @@ class AudienceTest(unittest.TestCase):
         self.assertGreater(listeners[1].missed, 900)
         self.assertEqual(listeners[2].missed, 0)
 
+    def test_somebody_who_always_talks_does_not_silence_who_says_much(self) -> None:
+        """Who says much has a turn in each round, also where all of them together never have nothing to hear."""
+        room, listeners = self.audience(1000)
+        turns = 0
+        for number in range(1, 101):
+            turns += room.may_pour()
+            room.say(listeners[number % 10], [b"hello"])
+            room.tell_some(200)
+            self.assertTrue(room.is_busy())
+        self.assertTrue(10 <= turns <= 30, turns)
+
     def test_who_listens_misses_nothing(self) -> None:
         """Though much more is said while all have a turn than fits into a portion, and that takes long."""
         room, listeners = self.audience(100)

@@ -25,6 +25,7 @@ class FakeLoop:
     def __init__(self) -> None:
         self.now = 1000.0
         self.pourers: set[int] = set()
+        self.doors: set[int] = set()
         self.functions: dict[int, tuple[Callable[[], object], int]] = {}
 
     def watch(self, descriptor: int, function: Callable[[], object], events: int = READ) -> None:
