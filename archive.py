@@ -36,7 +36,7 @@ class Archive:
         self._record = record
         self._path = os.path.realpath(path)  # SQLite puts its log there; it takes :memory: for something else
         self._log_path = f"{self._path}-wal"
-        self._log_size = 0
+        self._size = self._log_size = 0
         self._failing = False
         self._unsaved = 0
         """Messages that could not be saved since it last went well."""
@@ -61,7 +61,7 @@ class Archive:
                     "INSERT INTO messages(at, protocol, direction, peer, subject, text) VALUES(?, ?, ?, ?, ?, ?)",
                     [(at, *who, text_or_blob(text)) for *who, text in rows],
                 )
-            self._log_size = size_of(self._log_path)
+            self._size, self._log_size = max(self._size, size_of(self._path)), size_of(self._log_path)
         except (OSError, sqlite3.Error) as error:
             problem = f"save messages in {self._path}: {reason(error)}; their senders are told"
             if not (self._failing or complain(f"cannot {problem}")):
@@ -84,15 +84,16 @@ class Archive:
 
     def _open(self, patience: int) -> sqlite3.Connection:
         """Return the database; open it again if the file was moved or deleted, since SQLite would not notice."""
-        found = identify(self._path)
-        is_empty = found and not os.stat(self._path).st_size
-        if self._database and not (is_empty and found in self._files):
+        found, size = identify(self._path), size_of(self._path)
+        if self._database:
+            if found == self._files[0] and size < self._size:
+                self._check_size(self._database, size)
             if self._is_in_place():
                 if size_of(self._log_path) < self._log_size:
                     self._check_log(self._database)
                 return self._database
             self._leave(self._database)
-        if (is_empty or not found) and (self._database or identify(self._log_path)):  # SQLite would delete the log
+        if not size and identify(self._log_path):  # SQLite would delete the log
             what = f"it is {'empty' if found else 'gone'}, but {self._log_path}, a part of it, is not"
             raise sqlite3.DatabaseError(f"{what} (put it back, or delete both)")
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -110,11 +111,23 @@ class Archive:
         if self._files and found not in self._files:
             self._record.line(f"[Server] {self._path} was moved or deleted. Messages go to another file of that name.")
         self._database, self._files = database, [file, identify(self._log_path)]
+        self._size = size_of(self._path)
         return database
 
     def _is_in_place(self) -> bool:
         """Tell whether the open file, and its log, still have their names."""
         return self._files == [identify(self._path), identify(self._log_path)]
+
+    def _check_size(self, database: sqlite3.Connection, size: int) -> None:
+        """Take it that the file has become shorter, in bytes. Raise sqlite3.DatabaseError if SQLite did not make it so.
+
+        It does after a VACUUM of another program, and has fewer pages then; how many, it knows from the log.
+        """
+        pages, page_size = (database.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "page_size"))
+        if pages * page_size >= self._size:
+            what = "it was cut short by another program"
+            raise sqlite3.DatabaseError(f"{what} (stop all who use it, and put it back from a copy)")
+        self._size = size
 
     def _check_log(self, database: sqlite3.Connection) -> None:
         """Raise sqlite3.DatabaseError if what is in the log by SQLite's own count is not there any more."""

@@ -8,11 +8,12 @@ who has fallen behind costs no memory of its own.
 from __future__ import annotations
 
 import time
+from collections import deque
 
 from text import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from peer import Peer
 
@@ -74,9 +75,10 @@ class Audience:
         self._portions: dict[tuple[int, int], Portion] = {}
         self._work = 0.0
         self._offered = 0
-        self._round: Iterator[Peer] = iter(())
+        self._round: deque[Peer] = deque()
         self._round_end = 0
         self._is_telling = False
+        self._is_new = True  # nobody has said anything in this round
 
     def end(self) -> int:
         """Return the number of the next line that will be said."""
@@ -90,12 +92,16 @@ class Audience:
         """Tell whether so much is kept that whoever says much has to wait for those who read."""
         return self._bytes > MAX_LAG
 
+    def may_pour(self) -> bool:
+        """Tell whether who says much may say more: once all have heard all, or have had a turn since."""
+        return (self._is_new or not self._is_telling) and not self.is_full()
+
     def say(self, speaker: Peer | None, lines: list[bytes]) -> None:
         """Take what one says to all others, lines without an ending; None: somebody elsewhere."""
         now = time.monotonic()
         self._said += [(line, speaker, now) for line in lines]
         self._bytes += sum(map(len, lines)) + len(lines)
-        self._is_telling = True
+        self._is_telling, self._is_new = True, False
 
     def tell_some(self, work: float = WORK_AT_ONCE) -> None:
         """Tell as many as a pass has time for, each in its turn; drop what has been kept too long."""
@@ -103,10 +109,8 @@ class Audience:
             self._drop_old(time.monotonic())
         self._work = work
         while self._is_telling and self._work > 0:
-            peer = next(self._round, None)
-            if peer:
-                self._work -= 0.1
-                self._attend(peer, self.tell, peer)
+            if self._round:
+                self._take_turn(self._round.popleft())
             else:
                 self._begin_round()
 
@@ -145,11 +149,20 @@ class Audience:
             if self._work > 0:
                 self._attend(peer, self.tell_rest, peer)
 
+    def _take_turn(self, peer: Peer) -> None:
+        """Tell one a portion; its turn goes on until it has heard all that was said before the round, if it can."""
+        before = peer.heard
+        self._work -= 0.1
+        self._attend(peer, self.tell, peer)
+        if before < peer.heard < self._round_end and peer.can_hear():
+            self._round.appendleft(peer)
+
     def _begin_round(self) -> None:
         """Drop what all have heard, and begin anew if somebody has not heard all."""
         end, present = self.end(), list(self._listeners())
         self._drop(min((peer.heard for peer in present), default=end) - self._first)
-        self._offered, self._round, self._round_end = self._round_end, iter(present), end
+        self._is_new = True
+        self._offered, self._round, self._round_end = self._round_end, deque(present), end
         self._is_telling = any(peer.heard < end and peer.can_hear() for peer in present)
 
     def _portion(self, start: int, most: int) -> Portion:

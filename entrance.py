@@ -37,7 +37,7 @@ class Entrance(Leaving):
         self._header = b""
         self.deadline = self.loop.now + self.WITHIN
         self.move(self.places.entering, self.read_header if self.places.proxies else self.handshake)
-        self.take_turns(True)
+        self.take_turns(True, is_door=True)
 
     def read_header(self) -> None:
         """Take the PROXY header, which says whom the proxy speaks for."""

@@ -42,6 +42,10 @@ class Leaving(Guest):
         """Whether the client has ended its side."""
         self._drained = 0
 
+    def unfinished(self) -> int:
+        """Return how many bytes there are of its line whose end has not come yet."""
+        return len(self.lines.unfinished)
+
     def end(self) -> None:
         """Send what is unsent, half-close, wait for the client to close, and close."""
         if self.socket.fileno() < 0:

@@ -68,6 +68,7 @@ class Loop:
         self._functions: dict[int, Callable[[], object]] = {}
         self._events: dict[int, int] = {}
         self._pourers: set[int] = set()
+        self._doors: set[int] = set()
         self._turns: collections.deque[int] = collections.deque()
         self.now = time.monotonic()
         """When the last wait ended, in seconds of time.monotonic()."""
@@ -92,9 +93,14 @@ class Loop:
         if self._functions.pop(descriptor, None):
             self._poller_of(descriptor).unregister(descriptor)
             self._pourers.discard(descriptor)
+            self._doors.discard(descriptor)
 
-    def take_turns(self, descriptor: int, does: bool = True) -> None:
-        """Have one that brings much at once take turns with others of that kind, after all others; or no longer."""
+    def take_turns(self, descriptor: int, does: bool = True, is_door: bool = False) -> None:
+        """Have one that brings much at once take turns with others of that kind, after all others; or no longer.
+
+        A door, through which somebody comes in, has its turn also when the others have none.
+        """
+        (self._doors.add if is_door else self._doors.discard)(descriptor)
         if does != (descriptor in self._pourers) and descriptor in self._functions:
             self._poller_of(descriptor).unregister(descriptor)
             (self._pourers.add if does else self._pourers.discard)(descriptor)
@@ -107,28 +113,31 @@ class Loop:
     def ready(self, wait: float, gives_turns: bool = True) -> Iterator[Callable[[], object]]:
         """Wait until something is ready, `wait` seconds at the most; yield the function of each socket that is.
 
-        Those who take turns come last, and one by one, until the pass is spent; or not at all. A function may find
-        nothing there (BlockingIOError), since what came before it in the same pass may have closed its socket and
-        opened another with the same descriptor.
+        Those who take turns come last, and one by one, until the pass is spent; or of them only the doors do. A
+        function may find nothing there (BlockingIOError), since what came before it in the same pass may have closed
+        its socket and opened another with the same descriptor.
         """
         functions, pourers, turns = self._functions, self._pourers, self._turns
         if pourers and not self._wakes_up:
             wait = min(wait, PAUSE)
         found = self._poller.poll(0.0 if turns and gives_turns else wait)
-        if pourers and gives_turns and not turns:
-            turns.extend(descriptor for descriptor, _ in self._pouring.poll(0.0))
-        elif not gives_turns and len(found) == 1 and found[0][0] not in functions:
+        due = turns if gives_turns else collections.deque()
+        if pourers and not due:
+            pouring = [descriptor for descriptor, _ in self._pouring.poll(0.0)]
+            due.extend(pouring if gives_turns else filter(self._doors.__contains__, pouring))
+        if not due and len(found) == 1 and found[0][0] not in functions:
             time.sleep(min(wait, PAUSE))
         self.now = time.monotonic()
         self.is_spent = False
         for descriptor, _ in found:
             if descriptor in functions:
                 yield functions[descriptor]
-        while turns and gives_turns:
-            descriptor = turns.popleft()
+        while due:
+            descriptor = due.popleft()
             if descriptor in pourers:
                 yield functions[descriptor]
-                gives_turns = not self.is_spent
+                if self.is_spent:
+                    return
 
     def _poller_of(self, descriptor: int) -> select.epoll | Selector:
         return self._pouring if descriptor in self._pourers else self._poller

@@ -10,12 +10,12 @@ import select
 import sys
 import time
 
-from common import REFUSALS, Failure, error_line, reason, report
+from common import Failure, error_line, reason, report
 from incoming import shortened
 from ledger import Ledger, summary
 from rows import INDENT, erase_row, fold, window_columns
 from terminal import TypedLines, in_background
-from text import DIM, RED, TYPE_CHECKING, has_colours, paint, visible
+from text import DIM, TYPE_CHECKING, has_colours, paint, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,13 +70,8 @@ class Output:
         """Show replies on a terminal, with a label before each."""
         if not replies:
             return
-        columns, has_colour = window_columns(), label and has_colours(sys.stdout)
-        lines = []
-        for reply in replies:
-            is_refusal = has_colour and reply.startswith(REFUSALS)
-            start = paint(label, DIM) if has_colour and not is_refusal else label
-            line = fold(start + visible(reply), columns)
-            lines.append(paint(line, RED) if is_refusal else line)
+        columns, start = window_columns(), paint(label, DIM) if label and has_colours(sys.stdout) else label
+        lines = [fold(start + visible(reply), columns) for reply in replies]  # no colour goes by what a peer wrote
         text = "".join([f"{line}\n" for line in lines]).encode(sys.stdout.encoding, "backslashreplace")
         self._typed.show_above(write_out, erase_row() + text + self._row if self._row else text)
 

@@ -56,9 +56,10 @@ class PacketInfo:
     def is_from_here(self, host: str) -> bool:
         """Tell whether a datagram of this source comes from this machine.
 
-        Linux names the interface that has the address where a datagram came over loopback to another of this machine's
-        addresses. Of IPv4 the source proves it then, since Linux drops what comes from elsewhere with one of its own
-        addresses (RFC 1812, 5.3.7); of IPv6 nothing does.
+        What came over the loopback interface does. But where it was sent to another of this machine's own addresses,
+        link-local ones among them, Linux names the interface that has the address instead. Of IPv4 the source proves it
+        then: Linux drops what comes from elsewhere with one of its own addresses (RFC 1812, 5.3.7), whatever rp_filter
+        says, unless accept_local is set. Of IPv6 nothing does: there, what is forged so comes in.
         """
         number = int.from_bytes(self._told[:4] if self._is_ipv4 else self._told[16:20], sys.byteorder)
         if (number, True) in [(index, name in LOOPBACK) for index, name in socket.if_nameindex()]:

@@ -66,10 +66,10 @@ class Guest(Peer):
         self.places.move(self, place)
         self.loop.watch(self.socket.fileno(), phase, events)
 
-    def take_turns(self, does: bool) -> None:
-        """Be served after all others from now on, or like them."""
+    def take_turns(self, does: bool, is_door: bool = False) -> None:
+        """Be served after all others from now on, or like them; while it comes in, it is a door."""
         self.takes_turns = does
-        self.loop.take_turns(self.socket.fileno(), does)
+        self.loop.take_turns(self.socket.fileno(), does, is_door)
 
     def mind_others(self, size: int, count: int) -> None:
         """Take turns if a portion of so many bytes, and lines, was much; and read as much at once as is fair."""
@@ -149,7 +149,7 @@ class Places(Transport):
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self.pause()
                     return
-        self.loop.take_turns(listening.fileno())
+        self.loop.take_turns(listening.fileno(), is_door=True)
 
     def pause(self) -> None:
         """Take nobody in until a connection closes, or the next tick."""

@@ -143,6 +143,7 @@ class Server:
         self.record.tick(float("inf"))
         self.record.flush()
         self.typed.close()
+        self.typed.socket.close()
         self.loop.close()
 
     def _pass_until(self, is_done: Callable[[], bool]) -> None:
@@ -155,7 +156,7 @@ class Server:
         audience, may_pour = service.audience, True
         if audience:
             wait = 0.0 if audience.is_busy() else wait
-            may_pour = not (audience.is_busy() or audience.is_full())
+            may_pour = audience.may_pour()
         now = time.monotonic()  # what has come by now is read before anybody is found late, also after Ctrl-Z
         for function in self.loop.ready(min(wait, max(self._next_tick - now, 0)), may_pour):
             try:

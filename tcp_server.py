@@ -129,6 +129,7 @@ class Connection(Entrance):
     def begin(self, data: bytes = b"") -> None:
         """Serve the client, who has sent this much."""
         self.move(self.places.served, self.read)
+        self.take_turns(False)
         if self._unsent:  # of the handshake
             self.loop.watch(self.socket.fileno(), self.flush, WRITE)
         self._service.join(self)

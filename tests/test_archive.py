@@ -631,19 +631,48 @@ class Failures(ArchiveTest):
 
     def test_a_file_that_is_cut_under_the_server(self) -> None:
         """As by `: > a.db` or copytruncate: nothing is confirmed that would be nowhere."""
-        for which in ("", "-wal"):
-            with self.subTest(which or "the file itself"):
+        cuts = {"to nothing": ("", 0), "to its first page": ("", 4096), "the log": ("-wal", 0)}
+        for how, (which, size) in cuts.items():
+            with self.subTest(how):
                 server = self.server("tcp_server.py", "--save", self.file, "--quiet")
                 connected = self.connect(server.port)
                 for number in range(20):
-                    self.assert_confirmed(connected, f"before {number}")
-                os.truncate(f"{self.file}{which}", 0)
+                    self.assert_confirmed(connected, f"before {number}" + "x" * 1000)
+                if not which:
+                    with self.opened() as database:
+                        database.execute("PRAGMA wal_checkpoint")
+                    self.assert_confirmed(connected, "in the file alone")
+                os.truncate(f"{self.file}{which}", size)
                 self.assert_not_saved(connected, "one", "two")
                 self.assert_complaints(server, 1)
-                self.assertIn("-wal, a part of it", server.errors)
+                self.assertIn("cut short by another program", server.errors)
                 server.close()
                 for rest in ("", "-wal", "-shm"):
                     Path(f"{self.file}{rest}").unlink()
+
+    def test_a_file_that_another_program_has_made_smaller(self) -> None:
+        """A VACUUM makes it shorter, and nothing is lost by that, whoever writes it back, and when."""
+        server = self.server("tcp_server.py", "--save", self.file, "--quiet")
+        connected = self.connect(server.port)
+        for pragma in ("wal_checkpoint(TRUNCATE)", "page_count"):
+            for _ in range(20):
+                connected.sendall(b"x" * 60_000 + b"\n")
+                receive_lines(connected, 1)
+            with self.opened() as database:
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                before = self.file.stat().st_size
+                self.assert_confirmed(connected, "with the file as it is")
+                database.execute("DELETE FROM messages WHERE length(text) > 1000")
+                database.execute("VACUUM")
+                self.assert_confirmed(connected, "with a smaller file in the log")
+                database.execute(f"PRAGMA {pragma}")
+                self.assert_confirmed(connected, "one")
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self.assertLess(self.file.stat().st_size, before)
+                self.assert_confirmed(connected, "two")
+        self.assertEqual(self.texts(), 2 * ["with the file as it is", "with a smaller file in the log", "one", "two"])
+        self.assertEqual(server.errors, "")
+        self.assert_sound()
 
     def test_a_log_that_another_program_has_emptied(self) -> None:
         """A checkpoint cuts the log, too, and nothing is lost by that."""

@@ -7,6 +7,7 @@ import ctypes
 import ctypes.util
 import hashlib
 import hmac
+import itertools
 import re
 import shutil
 import socket
@@ -515,6 +516,22 @@ class Rooms(PeerTest):
             time.sleep(0.05)  # what they have had time to read, they have not
         wait_until(lambda: room.output.count("(it does not read)") == len(lurkers), "all are cut off")
 
+    def test_lines_that_many_do_not_end_have_a_limit_together(self) -> None:
+        """Whoever has sent most of one is cut off first; who has sent little ends it, and is answered."""
+        options = ("--max-message", 500_000, "--quiet")
+        server = self.server("tcp_server.py", *options, within=with_constants(TICK=0.1, MAX_HELD=2 * MIB))
+        modest, greedy = self.connect(server.port), [self.connect(server.port) for _ in range(9)]
+        modest.sendall(b"x" * 50_000)
+        for connected in greedy:
+            with contextlib.suppress(OSError):  # it is cut off
+                connected.sendall(b"x" * 400_000)
+        cut_off = r"Disconnected: \S+ \(it does not end its line, and all that waits for that together is too much\)\n"
+        wait_until(lambda: re.search(cut_off, server.output), "some are cut off")
+        modest.sendall(b"\n")
+        self.assertEqual(receive_lines(modest, 1), [CONFIRMATION + b"x" * 50_000])
+        self.assertLess(len(re.findall(cut_off, server.output)), 9, "the rest is within the limit")
+        self.assertEqual(server.errors, "")
+
 
 class AudienceTest(unittest.TestCase):
     """The audience without sockets: turns, portions, and what is dropped."""
@@ -596,6 +613,29 @@ class AudienceTest(unittest.TestCase):
         self.assertFalse(room.is_full())
         self.assertGreater(listeners[1].missed, 900)
         self.assertEqual(listeners[2].missed, 0)
+
+    def test_somebody_who_always_talks_does_not_silence_who_says_much(self) -> None:
+        """Who says much has a turn in each round, also where all of them together never have nothing to hear."""
+        room, listeners = self.audience(1000)
+        turns = 0
+        for number in range(1, 101):
+            turns += room.may_pour()
+            room.say(listeners[number % 10], [b"hello"])
+            room.tell_some(200)
+            self.assertTrue(room.is_busy())
+        self.assertTrue(10 <= turns <= 30, turns)
+
+    def test_who_listens_misses_nothing(self) -> None:
+        """Though much more is said while all have a turn than fits into a portion, and that takes long."""
+        room, listeners = self.audience(100)
+        with mock.patch("audience.time.monotonic", side_effect=itertools.count()):
+            for _ in range(1000):
+                room.say(listeners[0], [b"x" * 1000] * 10)
+                room.tell_some(50)
+        while room.is_busy():
+            room.tell_some(1000)
+        for listener in listeners[1:]:
+            self.assertEqual((listener.missed, len(listener.told)), (0, 10_000))
 
 
 if __name__ == "__main__":

@@ -95,6 +95,11 @@ class Waiting(Base):
         for each in self.loop.ready(0, False):
             each()
         self.assertEqual(self.called, ["3"], "none has a turn")
+        self.loop.take_turns(pairs[1][0].fileno(), is_door=True)
+        self.called.clear()
+        for each in self.loop.ready(0, False):
+            each()
+        self.assertEqual(self.called, ["3", "1"], "but who comes in")
         self.loop.forget(pairs[0][0].fileno())
         self.assertEqual({self.turn()[0], self.turn()[0]}, {"1", "2"})
 

@@ -36,8 +36,8 @@ class FakeLoop:
     def watches(self, descriptor: int) -> bool:
         return descriptor in self.functions
 
-    def take_turns(self, descriptor: int, does: bool = True) -> None:
-        assert not does or descriptor in self.functions
+    def take_turns(self, descriptor: int, does: bool = True, is_door: bool = False) -> None:
+        assert descriptor in self.functions or not (does or is_door)
 
 
 class FakeSocket:

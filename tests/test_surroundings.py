@@ -500,6 +500,19 @@ class Signals(SurroundingsTest):
         self.assertEqual(set(heard) - allowed, set())
         self.assertGreater(len(heard), 200)
 
+    def test_nothing_is_left_open(self) -> None:
+        """In Python's development mode, a server ends without a warning of what was not closed."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        checks = {"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"}
+        server = self.server("tcp_server.py", "--udp-port", 0, "--save", f"{folder.name}/a.db", env=checks)
+        self.assert_well(server)
+        server.end_input()
+        with self.connect(server.port) as client:
+            client.sendall(b"exit\n")
+            self.assertEqual(receive_all(client), b"Server shutting down...\n")
+        self.assertEqual((server.wait(), server.errors), (0, ""))
+
 
 class Talker(threading.Thread):
     """A client that sends and reads as fast as it can until the server closes."""

@@ -787,10 +787,10 @@ class Colours(TerminalTest):
         self.assertRegex(output, rf"\x1b\[31m\[TCP Server\] Sent to {name}: Error: [^\x1b]*\x1b\[0m\r\n")
 
     def test_replies(self) -> None:
-        """The label is dim, a refusal and an error are red as a whole, and the reply as it is."""
+        """The label is dim, an error of the client's own is red as a whole, and a reply as it is, whatever it says."""
         output = self.replies(environment={"NO_COLOR": ""})
         self.assertIn("\x1b[2mServer: \x1b[0mHello\r\n", output)
-        self.assertIn("\x1b[31mServer: Error: the server is full (1 clients)\x1b[0m\r\n", output)
+        self.assertIn("\x1b[2mServer: \x1b[0mError: the server is full (1 clients)\r\n", output)
         self.assertRegex(output, r"\x1b\[31mtcp_client\.py: error: no reply [^\x1b]*\x1b\[0m\r\n")
 
     def test_plain_where_colour_is_not_wanted(self) -> None:
