@@ -26,8 +26,8 @@ except ImportError:  # Windows
 
 ACCEPT_AT_ONCE = 50
 """Connections accepted in one pass, so that a crowd at the door does not hold up those inside."""
-MAX_UNSENT = 256 << 20
-"""Bytes that all connections together may leave unread; then those go that leave most."""
+MAX_HELD = 256 << 20
+"""Bytes that all connections together may leave unread, or have in lines without an end; then those go with most."""
 MAX_LEAVING = 100
 """Connections that may be on their way out, besides those that are served."""
 SPARE_FILES = 32
@@ -84,6 +84,10 @@ class Guest(Peer):
 
     def unsent(self) -> int:
         """Return how many bytes it has not taken yet."""
+        return 0
+
+    def unfinished(self) -> int:
+        """Return how many bytes there are of its line whose end has not come yet."""
         return 0
 
     def is_local(self) -> bool:
@@ -189,7 +193,7 @@ class Places(Transport):
             connection.close("it did not close in time")
         for entrance in [entrance for entrance in self.entering if entrance.deadline < now]:
             entrance.close(f"no PROXY header or TLS handshake within {entrance.WITHIN:g} s")
-        self._limit_unsent()
+        self._limit_held()
         if self._idle_timeout:
             since = now - self._idle_timeout
             for connection in [connection for connection in self.served if connection.idle_since() < since]:
@@ -214,14 +218,16 @@ class Places(Transport):
         for connection in [*self.entering, *self.served, *self.leaving]:
             connection.close("it did not close in time")
 
-    def _limit_unsent(self) -> None:
+    def _limit_held(self) -> None:
         present = [*self.entering, *self.served, *self.leaving]
-        total = sum(connection.unsent() for connection in present)
-        if total > MAX_UNSENT:
-            for connection in sorted(present, key=lambda connection: -connection.unsent()):
-                total -= connection.unsent()
-                connection.close("it does not read, and all unread together is too much")
-                if total <= MAX_UNSENT // 2:
+        held = {connection: connection.unsent() + connection.unfinished() for connection in present}
+        total, most = sum(held.values()), max(MAX_HELD, 2 * self.service.longest_line)  # a line, and its reply
+        if total > most:
+            for connection in sorted(present, key=lambda connection: -held[connection]):
+                total -= held[connection]
+                what = "read" if connection.unsent() else "end its line"
+                connection.close(f"it does not {what}, and all that waits for that together is too much")
+                if total <= most // 2:
                     return
 
     def _resume(self) -> None:
