@@ -173,14 +173,15 @@ def with_constants(**constants: float) -> tuple[str, ...]:
     """
     code = """
 import importlib, json, pathlib, sys
-script = sys.argv[3].partition(".")[0]
-of_options = ("archive", "audience", "entrance", "proxy_header", "stream_archive", "tls", "udp_server")
-for room in (script, *(of_options if "server" in script else ())):
-    importlib.import_module(room)
+constants, script = json.loads(sys.argv[1]), sys.argv[3].partition(".")[0]
+importlib.import_module(script)
+for file in pathlib.Path.cwd().glob("*.py"):
+    if any(name in file.read_text(encoding="utf-8") for name in constants):
+        importlib.import_module(file.stem)
 files = [(pathlib.Path(getattr(module, "__file__", None) or "/"), module) for module in sys.modules.values()]
 rooms = [module for file, module in files if file.parent == pathlib.Path.cwd()]
 classes = [thing for room in rooms for thing in vars(room).values() if isinstance(thing, type)]
-for name, value in json.loads(sys.argv[1]).items():
+for name, value in constants.items():
     having = [holder for holder in rooms + classes if name in vars(holder)]
     assert having, f"nothing has a constant {name}"
     for holder in having:

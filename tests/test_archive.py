@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from support import PATIENCE, ROOT, Process, TestCase, needs, receive_lines, wait_until
+from support import PATIENCE, ROOT, Process, TestCase, needs, receive_lines, wait_until, with_constants
 
 from archive import Archive
 
@@ -39,6 +39,8 @@ SCHEMA = f"{OLD_SCHEMA[:-1]}, subject TEXT)"
 CONFIRMATION = b"Message received: "
 NOT_SAVED = b"Error: the message could not be saved"
 COMPLAINT = r"^\w+\.py: error: cannot save messages in .*$"
+IN_A_HURRY = with_constants(PATIENCE=100)
+"""Starts a server that waits a tenth of a second for a file that others write to, in place of half a second."""
 ON_POSIX = unittest.skipUnless(os.name == "posix", "Windows has other files and signals")
 ON_LINUX = unittest.skipUnless(sys.platform == "linux", "needs prlimit")
 
@@ -449,7 +451,7 @@ class Load:
 class Loads(ArchiveTest):
     """Everything that any client saw confirmed is in the file, once."""
 
-    KILLS = 20
+    KILLS = 8
 
     @ON_POSIX
     def test_killed_at_random_moments(self) -> None:
@@ -547,7 +549,7 @@ class Failures(ArchiveTest):
         self.assertEqual(self.texts(), [*confirmed, "after"])
 
     def test_another_program_locks_the_file(self) -> None:
-        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file)
+        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file, within=IN_A_HURRY)
         connected, udp = self.connect(server.port), self.datagrams(server.udp_port)
         self.assert_confirmed(connected, "before")
         with self.opened() as database:
@@ -616,7 +618,7 @@ class Failures(ArchiveTest):
                 shutil.rmtree(folder)
 
     def test_the_person_is_told_of_typed_lines_that_are_not_saved(self) -> None:
-        server = self.server("tcp_server.py", "--save", self.file)
+        server = self.server("tcp_server.py", "--save", self.file, within=IN_A_HURRY)
         connected = self.connect(server.port)
         self.assert_confirmed(connected, "before")
         with self.opened() as database:
@@ -744,7 +746,7 @@ class Failures(ArchiveTest):
 
     def test_a_moved_file_that_somebody_reads(self) -> None:
         """What is in its log can not be taken into it yet, so nothing is saved elsewhere before."""
-        server = self.server("tcp_server.py", "--save", self.file)
+        server = self.server("tcp_server.py", "--save", self.file, within=IN_A_HURRY)
         connected = self.connect(server.port)
         self.assert_confirmed(connected, "one")
         with self.opened() as reader:
@@ -793,7 +795,7 @@ class Failures(ArchiveTest):
         self.assertEqual(self.texts(), ["after"])
 
     def test_what_is_not_saved_is_not_relayed(self) -> None:
-        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file, "--reply", "relay")
+        server = self.server("tcp_server.py", "--save", self.file, "--reply", "relay", within=IN_A_HURRY)
         speaker, listener = self.connect(server.port), self.connect(server.port)
         self.assert_confirmed(listener, "I am here")
         receive_lines(speaker, 1)
@@ -806,7 +808,7 @@ class Failures(ArchiveTest):
         self.assertTrue(lines[0].endswith(b": found"), lines)
 
     def test_clients_report_what_was_not_saved(self) -> None:
-        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file)
+        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file, within=IN_A_HURRY)
         with self.opened() as database:
             database.execute("BEGIN IMMEDIATE")
             for script, port in (("tcp_client.py", server.port), ("udp_client.py", server.udp_port)):
@@ -816,7 +818,7 @@ class Failures(ArchiveTest):
                     self.assertEqual(client.output, NOT_SAVED.decode() + "\n")
 
     def test_the_reply_ends_as_the_message_did(self) -> None:
-        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file)
+        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file, within=IN_A_HURRY)
         tcp, udp = self.connect(server.port), self.datagrams(server.udp_port)
         with self.opened() as database:
             database.execute("BEGIN IMMEDIATE")
@@ -914,7 +916,7 @@ class Starts(ArchiveTest):
         with self.opened() as database:
             database.execute(SCHEMA)
             database.execute("BEGIN EXCLUSIVE")
-            server = self.start(sys.executable, "tcp_server.py", 0, "--save", self.file)
+            server = self.start(*IN_A_HURRY, sys.executable, "tcp_server.py", 0, "--save", self.file)
             self.assert_one_line_error(server, "locked")
 
     def test_the_name_is_shown_safely(self) -> None:
@@ -932,7 +934,7 @@ class Starts(ArchiveTest):
     def test_nothing_is_loaded_or_made_without_it(self) -> None:
         """Who saves nothing does not pay for it."""
         for script in SERVERS:
-            command = (sys.executable, "-X", "importtime", script, "--help")
+            command = (sys.executable, "-X", "importtime", ROOT / script, "--help")
             loaded = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stderr
             self.assertNotIn("sqlite3", loaded)
 
