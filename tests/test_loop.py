@@ -224,9 +224,9 @@ class Waiting(Base):
         (one, to_one), (two, to_two) = self.pair(), self.pair()
         opened: list[socket.socket] = []
 
-        def renew(name: str, other: socket.socket) -> None:
+        def renew(name: str, own: socket.socket, other: socket.socket) -> None:
             self.note(name)
-            self.loop.forget(one.fileno())
+            self.loop.forget(own.fileno())
             self.loop.forget(other.fileno())
             ours, theirs = self.pair()
             if os.name == "nt":
@@ -243,8 +243,8 @@ class Waiting(Base):
             except BlockingIOError:
                 self.note("new nothing")
 
-        self.loop.watch(one.fileno(), lambda: renew("one", two))
-        self.loop.watch(two.fileno(), lambda: renew("two", one))
+        self.loop.watch(one.fileno(), lambda: renew("one", one, two))
+        self.loop.watch(two.fileno(), lambda: renew("two", two, one))
         to_one.send(b"a")
         to_two.send(b"a")
         called = self.turn()
