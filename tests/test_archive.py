@@ -490,7 +490,8 @@ class Loads(ArchiveTest):
         load = Load(ports[::2], ports[1::2], clients=3)
         load.wait_for(confirmed=1000)
         load.end()
-        self.assertLess(load.refused, 50, "none but where a server had to wait for half a second on a busy machine")
+        most = len(load.confirmed) // 10
+        self.assertLess(load.refused, most, "none but where a server had to wait for half a second on a busy machine")
         self.assert_same(sorted(self.texts()), sorted(load.confirmed))
         self.assert_sound()
         protocols = {protocol for (protocol,) in self.select("protocol")}
@@ -765,11 +766,11 @@ class Failures(ArchiveTest):
         servers = [self.server(script, "--save", self.file, "--quiet") for script in SERVERS * 2]
         load = Load([server.port for server in servers[::2]], [server.port for server in servers[1::2]], clients=2)
         for moves, name in enumerate(("first.db", "second.db", "third.db"), 1):
-            load.wait_for(confirmed=len(load.confirmed) + 200)
+            load.wait_for(confirmed=len(load.confirmed) + 100)
             self.file.rename(self.folder / name)
             for server in servers:
                 server.wait_for(r"\A" + moves * "(.*\n)*.* was moved or deleted.*\n")
-        load.wait_for(confirmed=len(load.confirmed) + 200)
+        load.wait_for(confirmed=len(load.confirmed) + 100)
         load.end()
         for server in servers:
             server.signal(signal.SIGTERM)
