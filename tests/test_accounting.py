@@ -266,9 +266,8 @@ class Summaries(AccountingTest):
         typed = "".join(f"{number}\n" for number in range(40))
         client = self.run_client("tcp_client.py", HOST, server.port, *options, typed=typed)
         self.assert_all_confirmed(client, 40)
-        self.assertEqual(
-            {line.split()[0] for line in server.output.splitlines() if "Received" in line}, {"[TCP", "[UDP"}
-        )
+        for protocol in ("TCP", "UDP"):
+            server.wait_for(rf"^\[{protocol} Server\] Received")
 
     def test_no_reply(self) -> None:
         server = self.server("tcp_server.py", "--udp-port", 0, "--reply", "none")
@@ -577,8 +576,8 @@ class Reconnecting(AccountingTest):
             self.assert_all_confirmed(client, len(texts))
             self.assertEqual(client.output, "".join(f"{CONFIRMATION}{text}\n" for text in texts))
             self.assertEqual(client.errors.count(TRYING), 1, "it says so once")
-        received = re.findall("Received from .*: (.*)", server.output)
-        self.assertEqual(len(received), 7)
+        wait_until(lambda: server.output.count("Received from") >= 7, "the record")
+        self.assertEqual(server.output.count("Received from"), 7)
 
     @HAS_KILL
     def test_killed_and_restarted(self) -> None:
@@ -633,6 +632,7 @@ class Reconnecting(AccountingTest):
         client.type("four\n")
         client.end_input()
         self.assert_all_confirmed(client, 4)
+        server.wait_for("Received from .*: four$")
         self.assertEqual(re.findall("Received from .*: (.*)", server.output), ["two", "three", "four"])
         self.assertRegex(client.errors, rf"\Atcp_client\.py: error: connection .*{self.port}.*{TRYING}\n")
 
@@ -709,6 +709,7 @@ class Reconnecting(AccountingTest):
         self.assertIsNone(client.popen.poll())
         server = self.start_server()
         self.assert_all_confirmed(client, 2)
+        server.wait_for("Received from .*: two$")
         self.assertEqual(re.findall("Received from .*: (.*)", server.output), ["two"])
 
     def test_exit_ends_both(self) -> None:
@@ -790,8 +791,8 @@ class Reconnecting(AccountingTest):
 
     @HAS_KILL
     def test_both_protocols_come_back(self) -> None:
-        server = self.start_server("--udp-port", 0, "--quiet")
-        udp_port = server.udp_port
+        udp_port = free_port(socket.SOCK_DGRAM)
+        server = self.start_server("--udp-port", udp_port, "--quiet")
         client = self.start_client("--udp-port", udp_port, "--timeout", 0.3)
         for start in (0, 100, 200):
             client.type("".join(f"{number}\n" for number in range(start, start + 100)))
@@ -807,13 +808,13 @@ class Reconnecting(AccountingTest):
         client.end_input()
         self.assert_all_confirmed(client, 300)
         for protocol in ("TCP", "UDP"):
-            self.assertIn(f"[{protocol} Server] Received", server.output)
+            server.wait_for(rf"^\[{protocol} Server\] Received")
 
     @HAS_KILL
     def test_both_protocols_come_back_to_a_name_of_two_addresses(self) -> None:
         """Nobody is at the second one."""
-        server = self.start_server("--udp-port", 0, "--quiet")
-        udp_port = server.udp_port
+        udp_port = free_port(socket.SOCK_DGRAM)
+        server = self.start_server("--udp-port", udp_port, "--quiet")
         options = ("--reconnect", "--udp-port", udp_port, "--timeout", 0.3, "--stats")
         client = self.client_of_two("tcp_client.py", "two", self.port, *options)
         client.type("".join(f"{number}\n" for number in range(30)))

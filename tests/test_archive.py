@@ -613,6 +613,7 @@ class Failures(ArchiveTest):
                 self.assert_complaints(server, 1)
                 before = ["before"] if how == "comes back" else []
                 self.assertEqual(self.texts(folder / "m.db"), [*before, "after", "again"])
+                server.wait_for(": again$")
                 self.assertEqual("was moved or deleted" in server.output, how == "is made anew")
                 self.assert_sound(folder / "m.db")
                 server.close()

@@ -275,6 +275,7 @@ class Failing(StreamTest):
         self.assertEqual([self.ask(client, "meanwhile") for _ in range(3)], [NOT_SAVED] * 3)
         redis.start()
         self.wait_until_confirmed(client, "after")
+        server.wait_for(r"^\[Server\] Messages are saved again in ")
         self.assertEqual((server.output.count("Cannot save"), server.output.count("again")), (1, 1))
         self.assertEqual((redis.texts()[0], redis.texts()[-1]), ("before", "after"))
 
