@@ -307,8 +307,9 @@ class Turns(ReachingTest):
         client.end_input()
         self.assertEqual((client.wait(), client.errors), (0, ""))
         first.setblocking(False)
-        with self.assertRaises(BlockingIOError):
-            self.assertNotEqual(first.recv(100), b"two")
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.assertEqual(first.recv(100), b"one")
 
     def test_an_exit_takes_turns_too(self) -> None:
         first, second = self.endpoints()
