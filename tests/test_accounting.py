@@ -1045,7 +1045,7 @@ class Retries(AccountingTest):
     def test_one_that_is_refused_each_time(self) -> None:
         """The other is waited for all the same."""
         server = self.endpoint()
-        options = ("-m", "two", "--retries", 4, "--timeout", 0.2)
+        options = ("-m", "two", "--retries", 9, "--timeout", 0.15)
         client = self.start_client(server.getsockname()[1], *options)
         times = 0
         while times < 2:

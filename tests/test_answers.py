@@ -72,7 +72,7 @@ class SignsOfLife(AccountingTest):
     def test_an_exit_that_is_lost_in_a_busy_room(self) -> None:
         endpoint = self.endpoint()
         client = self.client(
-            "udp_client.py", HOST, endpoint.getsockname()[1], "-m", "exit", "--retries", 9, "--timeout", 0.15
+            "udp_client.py", HOST, endpoint.getsockname()[1], "-m", "exit", "--retries", 99, "--timeout", 0.15
         )
         data, peer = endpoint.recvfrom(100)
         endpoint.settimeout(0.01)
