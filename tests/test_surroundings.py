@@ -274,6 +274,8 @@ class Inputs(SurroundingsTest):
         terminal.wait_for("tcp_server.py 0.*\n(.*\n)*.*tcp_server.py 0")
         terminal.type("it reads\n")
         self.assertEqual(receive_lines(connected, 1), [b"it reads"])
+        terminal.type("half")
+        terminal.wait_for("half")  # so it waits for the rest of the line
         terminal.type("\x1a")
         terminal.wait_for("(?i)(stopped|suspended).* tcp_server.py 0")
         terminal.type("bg\n")
