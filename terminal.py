@@ -43,8 +43,9 @@ class TypedLines:
         self._lines = Lines()
         self.problem = ""
         """Why the input could not be read to its end, if that is so."""
-        if hasattr(signal, "SIGTTIN"):
-            signal.signal(signal.SIGTTIN, signal.SIG_IGN)  # a job in the background gets an error instead of a stop
+        for name in ("SIGTTIN", "SIGTTOU"):
+            if hasattr(signal, name):  # a job in the background gets an error instead of a stop
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
 
     def start(self) -> None:
         """Begin to read. Raises Failure where the system lets no second thread start."""

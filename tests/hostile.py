@@ -158,7 +158,9 @@ class PeerTest(TestCase):
             [*machines[0], "ip", "link", "set", "cable1", "netns", str(holders[1].popen.pid)],
         ]
         for number, machine in enumerate(machines):
+            no_doubt = f"echo 0 > /proc/sys/net/ipv6/conf/cable{number}/accept_dad"  # that an address is free takes 2 s
             commands += [
+                [*machine, "sh", "-c", no_doubt],
                 [*machine, "ip", "address", "add", f"10.9.8.{number + 1}/24", "dev", f"cable{number}"],
                 [*machine, "ip", "address", "add", f"fd09::{number + 1}/64", "dev", f"cable{number}", "nodad"],
                 [*machine, "ip", "link", "set", f"cable{number}", "up"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -35,6 +36,8 @@ for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"):
         signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 sys.path.insert(0, str(ROOT))  # the unit tests import the scripts' modules
+
+from sockets import send_at_once  # noqa: E402
 
 
 def wait_until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
@@ -164,24 +167,27 @@ class Server(Process):
 
 
 def with_constants(**constants: float) -> tuple[str, ...]:
-    """Return the command within which tcp_server.py has other values of its constants, for what would take long.
+    """Return the command within which a script has other values of its constants, for what would take long.
 
     Whatever room or class has a constant of that name gets the value, also what only an option loads.
     """
     code = """
 import importlib, json, pathlib, sys
-for room in ("archive", "audience", "entrance", "proxy_header", "stream_archive", "tcp_server", "tls", "udp_server"):
-    importlib.import_module(room)
+constants, script = json.loads(sys.argv[1]), sys.argv[3].partition(".")[0]
+importlib.import_module(script)
+for file in pathlib.Path.cwd().glob("*.py"):
+    if any(name in file.read_text(encoding="utf-8") for name in constants):
+        importlib.import_module(file.stem)
 files = [(pathlib.Path(getattr(module, "__file__", None) or "/"), module) for module in sys.modules.values()]
 rooms = [module for file, module in files if file.parent == pathlib.Path.cwd()]
 classes = [thing for room in rooms for thing in vars(room).values() if isinstance(thing, type)]
-for name, value in json.loads(sys.argv[1]).items():
+for name, value in constants.items():
     having = [holder for holder in rooms + classes if name in vars(holder)]
     assert having, f"nothing has a constant {name}"
     for holder in having:
         setattr(holder, name, value)
 sys.argv = sys.argv[3:]
-sys.modules["common"].run(sys.modules["tcp_server"].main)
+sys.modules["common"].run(sys.modules[script].main)
 """
     return sys.executable, "-c", code, json.dumps(constants)
 
@@ -220,6 +226,7 @@ class TestCase(unittest.TestCase):
         """Return a raw TCP connection."""
         connected = socket.create_connection((host, port), PATIENCE)
         self.addCleanup(connected.close)
+        send_at_once(connected)
         return connected
 
     def datagrams(self, port: int, host: str = "127.0.0.1") -> socket.socket:
@@ -243,6 +250,7 @@ class TestCase(unittest.TestCase):
         connected, _ = listener.accept()
         self.addCleanup(connected.close)
         connected.settimeout(PATIENCE)
+        send_at_once(connected)
         return connected
 
     def assert_one_line_error(self, process: Process, pattern: str, code: int = 1) -> None:
@@ -274,11 +282,12 @@ def receive_lines(connected: socket.socket, count: int) -> list[bytes]:
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that was free a moment ago, below those that the system gives to whoever takes any."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket(socket.AF_INET, kind) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def needs(tool: str) -> Callable[[Any], Any]:

@@ -122,11 +122,11 @@ class Replies(AccountingTest):
         return server, clients
 
     def test_the_person_does_not_confirm(self) -> None:
-        server, clients = self.start_asking("--timeout", 1.5)
-        server.type("\n".join(self.LOOKALIKES) + "\n")
+        server, clients = self.start_asking()
+        server.type("\n".join((*self.LOOKALIKES, "exit")) + "\n")
         for client in clients:
             self.assertEqual(client.wait(), 1)
-            self.assertEqual(client.output.splitlines(), [*self.LOOKALIKES])
+            self.assertEqual(client.output.splitlines(), [*self.LOOKALIKES, "Server shutting down..."])
             self.assertRegex(client.errors, "1 message was not confirmed by .*: one\n")
             self.assert_summary(client, 1, 0)
 
@@ -181,10 +181,11 @@ class Replies(AccountingTest):
     def test_one_reply_for_each_of_equal_messages(self) -> None:
         listener = self.listen()
         port = listener.getsockname()[1]
-        client = self.client("tcp_client.py", HOST, port, *("-m", "same") * 3, "--stats", "--timeout", 0.5)
+        client = self.client("tcp_client.py", HOST, port, *("-m", "same") * 3, "--stats")
         server = self.accept(listener)
         receive_lines(server, 3)
         server.sendall(b"Message received: same\nsame\n")
+        server.close()
         self.assertEqual(client.wait(), 1)
         self.assertRegex(client.errors, "1 message was not confirmed by .*: same\n")
         self.assert_summary(client, 3, 2)
@@ -217,7 +218,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         """A port among those that the kernel gives to clients, and no server on it: a client may get that port."""
         for (client_script, _), kind in zip(PAIRS, (socket.SOCK_STREAM, socket.SOCK_DGRAM)):
             with self.subTest(client_script):
-                options = ("-m", "one", "--timeout", 1)
+                options = ("-m", "one", "--timeout", 0.3)
                 command = (
                     sys.executable,
                     "-c",
@@ -265,9 +266,8 @@ class Summaries(AccountingTest):
         typed = "".join(f"{number}\n" for number in range(40))
         client = self.run_client("tcp_client.py", HOST, server.port, *options, typed=typed)
         self.assert_all_confirmed(client, 40)
-        self.assertEqual(
-            {line.split()[0] for line in server.output.splitlines() if "Received" in line}, {"[TCP", "[UDP"}
-        )
+        for protocol in ("TCP", "UDP"):
+            server.wait_for(rf"^\[{protocol} Server\] Received")
 
     def test_no_reply(self) -> None:
         server = self.server("tcp_server.py", "--udp-port", 0, "--reply", "none")
@@ -431,7 +431,7 @@ class Summaries(AccountingTest):
         self.assertEqual(connected.recv(100), b"")
         datagram, peer = endpoint.recvfrom(100)
         self.assertEqual(datagram, b"exit")
-        time.sleep(0.2)
+        time.sleep(0.1)
         endpoint.sendto(b"Server shutting down...", peer)
         connected.sendall(b"bye\n")
         connected.close()
@@ -444,10 +444,10 @@ class Summaries(AccountingTest):
         endpoint, listener = self.endpoint(), self.listen()
         options = ("--timeout", 0.6, "--stats", "-m", "one")
         udp = self.client("udp_client.py", HOST, endpoint.getsockname()[1], *options)
-        tcp = self.client("tcp_client.py", HOST, listener.getsockname()[1], *options)
-        connected = self.accept(listener)
         datagram, peer = endpoint.recvfrom(100)
         udp.signal(signal.SIGSTOP)
+        tcp = self.client("tcp_client.py", HOST, listener.getsockname()[1], *options)
+        connected = self.accept(listener)
         line = receive_lines(connected, 1)[0]
         tcp.signal(signal.SIGSTOP)
         endpoint.sendto(datagram, peer)
@@ -490,9 +490,10 @@ class Summaries(AccountingTest):
         time.sleep(0.4)
         client.type("found\n")
         datagram, peer = server.recvfrom(100)
-        server.sendto(b"Message received: lost", peer)  # too late
         server.sendto(b"Message received: " + datagram, peer)
-        client.wait_for("found")
+        client.wait_for("found")  # so it has seen how late it is
+        server.sendto(b"Message received: lost", peer)  # too late
+        client.wait_for("lost")
         client.end_input()
         self.assertEqual(client.wait(), 1)
         self.assertRegex(client.errors, "1 message was not confirmed by .*: lost\n")
@@ -575,8 +576,8 @@ class Reconnecting(AccountingTest):
             self.assert_all_confirmed(client, len(texts))
             self.assertEqual(client.output, "".join(f"{CONFIRMATION}{text}\n" for text in texts))
             self.assertEqual(client.errors.count(TRYING), 1, "it says so once")
-        received = re.findall("Received from .*: (.*)", server.output)
-        self.assertEqual(len(received), 7)
+        wait_until(lambda: server.output.count("Received from") >= 7, "the record")
+        self.assertEqual(server.output.count("Received from"), 7)
 
     @HAS_KILL
     def test_killed_and_restarted(self) -> None:
@@ -631,6 +632,7 @@ class Reconnecting(AccountingTest):
         client.type("four\n")
         client.end_input()
         self.assert_all_confirmed(client, 4)
+        server.wait_for("Received from .*: four$")
         self.assertEqual(re.findall("Received from .*: (.*)", server.output), ["two", "three", "four"])
         self.assertRegex(client.errors, rf"\Atcp_client\.py: error: connection .*{self.port}.*{TRYING}\n")
 
@@ -707,6 +709,7 @@ class Reconnecting(AccountingTest):
         self.assertIsNone(client.popen.poll())
         server = self.start_server()
         self.assert_all_confirmed(client, 2)
+        server.wait_for("Received from .*: two$")
         self.assertEqual(re.findall("Received from .*: (.*)", server.output), ["two"])
 
     def test_exit_ends_both(self) -> None:
@@ -757,10 +760,10 @@ class Reconnecting(AccountingTest):
         listener = self.listen(self.port)
         client = self.start_client("-m", "one")
         moments = []
-        for _ in range(5):
+        for _ in range(4):
             self.accept(listener).close()
             moments.append(time.monotonic())
-        self.assertGreater(moments[-1] - moments[0], 0.05 + 0.1 + 0.2 + 0.4 - 0.05)
+        self.assertGreater(moments[-1] - moments[0], 0.05 + 0.1 + 0.2 - 0.05)
         client.close()
 
     def test_a_full_server(self) -> None:
@@ -788,8 +791,8 @@ class Reconnecting(AccountingTest):
 
     @HAS_KILL
     def test_both_protocols_come_back(self) -> None:
-        server = self.start_server("--udp-port", 0, "--quiet")
-        udp_port = server.udp_port
+        udp_port = free_port(socket.SOCK_DGRAM)
+        server = self.start_server("--udp-port", udp_port, "--quiet")
         client = self.start_client("--udp-port", udp_port, "--timeout", 0.3)
         for start in (0, 100, 200):
             client.type("".join(f"{number}\n" for number in range(start, start + 100)))
@@ -805,13 +808,13 @@ class Reconnecting(AccountingTest):
         client.end_input()
         self.assert_all_confirmed(client, 300)
         for protocol in ("TCP", "UDP"):
-            self.assertIn(f"[{protocol} Server] Received", server.output)
+            server.wait_for(rf"^\[{protocol} Server\] Received")
 
     @HAS_KILL
     def test_both_protocols_come_back_to_a_name_of_two_addresses(self) -> None:
         """Nobody is at the second one."""
-        server = self.start_server("--udp-port", 0, "--quiet")
-        udp_port = server.udp_port
+        udp_port = free_port(socket.SOCK_DGRAM)
+        server = self.start_server("--udp-port", udp_port, "--quiet")
         options = ("--reconnect", "--udp-port", udp_port, "--timeout", 0.3, "--stats")
         client = self.client_of_two("tcp_client.py", "two", self.port, *options)
         client.type("".join(f"{number}\n" for number in range(30)))
@@ -935,7 +938,7 @@ class Relay:
 class BadLink(AccountingTest):
     """Datagrams that get lost, doubled and reordered on their way are accounted for."""
 
-    LINES: Sequence[str] = [f"message {number}" for number in range(2000)]
+    LINES: Sequence[str] = [f"message {number}" for number in range(1000)]
 
     def talk(self, *options: object) -> tuple[Process, Relay]:
         """Start a client that sends all lines over a bad link to a server; return both."""
@@ -946,12 +949,12 @@ class BadLink(AccountingTest):
         client.end_input()
         return client, relay
 
-    def test_two_thousand_datagrams(self) -> None:
+    def test_a_thousand_datagrams(self) -> None:
         """With `--retries` all are confirmed, once each; without, those are lost whose replies did not get through."""
         without, relay_without = self.talk("--timeout", 0.6)
         retrying, relay = self.talk("--retries", 100, "--timeout", 0.1)
         with self.subTest("with retries"):
-            self.assert_all_confirmed(retrying, 2000)
+            self.assert_all_confirmed(retrying, 1000)
             self.assertEqual(retrying.errors.count("\n"), 1, retrying.errors)
             self.assert_bad(relay)
             expected = {CONFIRMATION + line for line in self.LINES}
@@ -961,8 +964,8 @@ class BadLink(AccountingTest):
             self.assertEqual(without.wait(patience=60), 1)
             self.assert_bad(relay_without)
             lost = [line for line in self.LINES if CONFIRMATION + line not in relay_without.replies]
-            self.assertGreater(len(lost), 200)
-            self.assert_summary(without, 2000, 2000 - len(lost))
+            self.assertGreater(len(lost), 100)
+            self.assert_summary(without, 1000, 1000 - len(lost))
             match = re.search(
                 r"error: (\d+) messages were not confirmed by \S+: (.*), and (\d+) more$", without.errors, re.M
             )
@@ -973,9 +976,9 @@ class BadLink(AccountingTest):
     def assert_bad(self, relay: Relay) -> None:
         """Check that a link was as bad as it should be."""
         total = sum(relay.done.values())
-        self.assertAlmostEqual((total - relay.done["passed"]) / total, 1 / 3, delta=0.03)
+        self.assertAlmostEqual((total - relay.done["passed"]) / total, 1 / 3, delta=0.04)
         for how in ("dropped", "doubled", "reordered"):
-            self.assertGreater(relay.done[how], 300)
+            self.assertGreater(relay.done[how], 150)
 
 
 class Retries(AccountingTest):
@@ -1026,14 +1029,15 @@ class Retries(AccountingTest):
     @HAS_KILL
     def test_a_server_of_two_addresses_that_comes_back(self) -> None:
         """Nobody is at the second one."""
-        server = self.server("udp_server.py")
+        port = free_port(socket.SOCK_DGRAM)
+        server = self.server("udp_server.py", port=port)
         options = ("--retries", 1000, "--timeout", 0.1, "--stats")
-        client = self.client_of_two("udp_client.py", "two", server.port, *options)
+        client = self.client_of_two("udp_client.py", "two", port, *options)
         client.type("one\n")
         client.wait_for("one$")
         server.close()
         client.type("two\n")
-        self.server("udp_server.py", port=server.port)
+        self.server("udp_server.py", port=port)
         client.wait_for("two$")
         client.end_input()
         self.assert_all_confirmed(client, 2)
@@ -1041,7 +1045,7 @@ class Retries(AccountingTest):
     def test_one_that_is_refused_each_time(self) -> None:
         """The other is waited for all the same."""
         server = self.endpoint()
-        options = ("-m", "two", "--retries", 9, "--timeout", 0.3)
+        options = ("-m", "two", "--retries", 9, "--timeout", 0.15)
         client = self.start_client(server.getsockname()[1], *options)
         times = 0
         while times < 2:

@@ -14,7 +14,7 @@ import unittest
 from typing import Any
 
 from hostile import on_linux, reset
-from support import free_port, receive_lines, wait_until
+from support import free_port, receive_lines, wait_until, with_constants
 from test_accounting import AccountingTest
 
 import tcp_client
@@ -72,7 +72,7 @@ class SignsOfLife(AccountingTest):
     def test_an_exit_that_is_lost_in_a_busy_room(self) -> None:
         endpoint = self.endpoint()
         client = self.client(
-            "udp_client.py", HOST, endpoint.getsockname()[1], "-m", "exit", "--retries", 9, "--timeout", 0.15
+            "udp_client.py", HOST, endpoint.getsockname()[1], "-m", "exit", "--retries", 99, "--timeout", 0.15
         )
         data, peer = endpoint.recvfrom(100)
         endpoint.settimeout(0.01)
@@ -237,7 +237,8 @@ class NotSaved(AccountingTest):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.archive = f"{folder.name}/m.db"
-        self.server_of_both = self.server("tcp_server.py", "--udp-port", 0, "--save", self.archive, "--quiet")
+        options = ("--udp-port", 0, "--save", self.archive, "--quiet")
+        self.server_of_both = self.server("tcp_server.py", *options, within=with_constants(PATIENCE=100))
         self.database = sqlite3.connect(self.archive, isolation_level=None)
         self.addCleanup(self.database.close)
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from support import PATIENCE, ROOT, Process, TestCase, needs, receive_lines, wait_until
+from support import PATIENCE, ROOT, Process, TestCase, needs, receive_lines, wait_until, with_constants
 
 from archive import Archive
 
@@ -39,6 +39,8 @@ SCHEMA = f"{OLD_SCHEMA[:-1]}, subject TEXT)"
 CONFIRMATION = b"Message received: "
 NOT_SAVED = b"Error: the message could not be saved"
 COMPLAINT = r"^\w+\.py: error: cannot save messages in .*$"
+IN_A_HURRY = with_constants(PATIENCE=100)
+"""Starts a server that waits a tenth of a second for a file that others write to, in place of half a second."""
 ON_POSIX = unittest.skipUnless(os.name == "posix", "Windows has other files and signals")
 ON_LINUX = unittest.skipUnless(sys.platform == "linux", "needs prlimit")
 
@@ -449,7 +451,7 @@ class Load:
 class Loads(ArchiveTest):
     """Everything that any client saw confirmed is in the file, once."""
 
-    KILLS = 20
+    KILLS = 8
 
     @ON_POSIX
     def test_killed_at_random_moments(self) -> None:
@@ -488,7 +490,8 @@ class Loads(ArchiveTest):
         load = Load(ports[::2], ports[1::2], clients=3)
         load.wait_for(confirmed=1000)
         load.end()
-        self.assertLess(load.refused, 50, "none but where a server had to wait for half a second on a busy machine")
+        most = len(load.confirmed) // 10
+        self.assertLess(load.refused, most, "none but where a server had to wait for half a second on a busy machine")
         self.assert_same(sorted(self.texts()), sorted(load.confirmed))
         self.assert_sound()
         protocols = {protocol for (protocol,) in self.select("protocol")}
@@ -547,7 +550,7 @@ class Failures(ArchiveTest):
         self.assertEqual(self.texts(), [*confirmed, "after"])
 
     def test_another_program_locks_the_file(self) -> None:
-        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file)
+        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file, within=IN_A_HURRY)
         connected, udp = self.connect(server.port), self.datagrams(server.udp_port)
         self.assert_confirmed(connected, "before")
         with self.opened() as database:
@@ -610,13 +613,14 @@ class Failures(ArchiveTest):
                 self.assert_complaints(server, 1)
                 before = ["before"] if how == "comes back" else []
                 self.assertEqual(self.texts(folder / "m.db"), [*before, "after", "again"])
+                server.wait_for(": again$")
                 self.assertEqual("was moved or deleted" in server.output, how == "is made anew")
                 self.assert_sound(folder / "m.db")
                 server.close()
                 shutil.rmtree(folder)
 
     def test_the_person_is_told_of_typed_lines_that_are_not_saved(self) -> None:
-        server = self.server("tcp_server.py", "--save", self.file)
+        server = self.server("tcp_server.py", "--save", self.file, within=IN_A_HURRY)
         connected = self.connect(server.port)
         self.assert_confirmed(connected, "before")
         with self.opened() as database:
@@ -773,7 +777,7 @@ class Failures(ArchiveTest):
 
     def test_a_moved_file_that_somebody_reads(self) -> None:
         """What is in its log can not be taken into it yet, so nothing is saved elsewhere before."""
-        server = self.server("tcp_server.py", "--save", self.file)
+        server = self.server("tcp_server.py", "--save", self.file, within=IN_A_HURRY)
         connected = self.connect(server.port)
         self.assert_confirmed(connected, "one")
         with self.opened() as reader:
@@ -792,11 +796,11 @@ class Failures(ArchiveTest):
         servers = [self.server(script, "--save", self.file, "--quiet") for script in SERVERS * 2]
         load = Load([server.port for server in servers[::2]], [server.port for server in servers[1::2]], clients=2)
         for moves, name in enumerate(("first.db", "second.db", "third.db"), 1):
-            load.wait_for(confirmed=len(load.confirmed) + 200)
+            load.wait_for(confirmed=len(load.confirmed) + 100)
             self.file.rename(self.folder / name)
             for server in servers:
                 server.wait_for(r"\A" + moves * "(.*\n)*.* was moved or deleted.*\n")
-        load.wait_for(confirmed=len(load.confirmed) + 200)
+        load.wait_for(confirmed=len(load.confirmed) + 100)
         load.end()
         for server in servers:
             server.signal(signal.SIGTERM)
@@ -822,7 +826,7 @@ class Failures(ArchiveTest):
         self.assertEqual(self.texts(), ["after"])
 
     def test_what_is_not_saved_is_not_relayed(self) -> None:
-        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file, "--reply", "relay")
+        server = self.server("tcp_server.py", "--save", self.file, "--reply", "relay", within=IN_A_HURRY)
         speaker, listener = self.connect(server.port), self.connect(server.port)
         self.assert_confirmed(listener, "I am here")
         receive_lines(speaker, 1)
@@ -835,7 +839,7 @@ class Failures(ArchiveTest):
         self.assertTrue(lines[0].endswith(b": found"), lines)
 
     def test_clients_report_what_was_not_saved(self) -> None:
-        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file)
+        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file, within=IN_A_HURRY)
         with self.opened() as database:
             database.execute("BEGIN IMMEDIATE")
             for script, port in (("tcp_client.py", server.port), ("udp_client.py", server.udp_port)):
@@ -845,7 +849,7 @@ class Failures(ArchiveTest):
                     self.assertEqual(client.output, NOT_SAVED.decode() + "\n")
 
     def test_the_reply_ends_as_the_message_did(self) -> None:
-        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file)
+        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file, within=IN_A_HURRY)
         tcp, udp = self.connect(server.port), self.datagrams(server.udp_port)
         with self.opened() as database:
             database.execute("BEGIN IMMEDIATE")
@@ -943,7 +947,7 @@ class Starts(ArchiveTest):
         with self.opened() as database:
             database.execute(SCHEMA)
             database.execute("BEGIN EXCLUSIVE")
-            server = self.start(sys.executable, "tcp_server.py", 0, "--save", self.file)
+            server = self.start(*IN_A_HURRY, sys.executable, "tcp_server.py", 0, "--save", self.file)
             self.assert_one_line_error(server, "locked")
 
     def test_the_name_is_shown_safely(self) -> None:

@@ -120,6 +120,7 @@ class SharedPort(TestCase):
         client = self.client("tcp_client.py", "--reconnect", "127.0.0.1", copies[0].port)
         client.type("first\n")
         client.wait_for("received: first")
+        wait_until(lambda: any("first" in copy.output for copy in copies), "the message in a record")
         killed, other = copies if "first" in copies[0].output else copies[::-1]
         killed.signal(signal.SIGSTOP)
         client.type("under way\n")

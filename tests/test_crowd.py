@@ -33,6 +33,7 @@ class Crowded(TestCase):
             self.assertEqual(receive_all(surplus), b"Error: too many connections from 127.0.0.1\n")
             surplus.close()
         self.assert_served(self.from_address(server.port, "127.0.0.2"))
+        server.wait_for("Received from 127.0.0.2:")  # what was shown before that has come, too
         self.assertEqual(server.output.count("Turned away 127.0.0.1"), 1, "which a peer can repeat at will")
         left = present[0].getsockname()[1]
         present[0].sendall(b"terminate\n")

@@ -263,8 +263,8 @@ class Scene:
         self._within = within  # the command that leads onto a machine, by address
         self._folder = tempfile.TemporaryDirectory()
         self.windows: list[Window] = []
-        for source in ROOT.glob("*.py"):
-            shutil.copy(source, self._folder.name)
+        for script in SCRIPTS:  # as links, since copies would be compiled anew
+            Path(self._folder.name, script).symlink_to(ROOT / script)
         for name, text in files_of(page).items():
             Path(self._folder.name, name).write_text(PORT.sub(lambda port: self._ports[port[0]], text))
         python = Path(self._folder.name, "bin", "python3")

@@ -10,7 +10,7 @@ import tempfile
 import unittest
 from typing import Any
 
-from support import PATIENCE, ROOT, Server, TestCase, needs, receive_lines
+from support import PATIENCE, ROOT, Server, TestCase, needs, receive_lines, with_constants
 
 from json_record import EVENTS, fields_of
 
@@ -103,7 +103,8 @@ class Json(RecordTest):
     def test_what_is_not_saved(self) -> None:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        server = self.started("udp_server.py", "--json", "--save", f"{folder.name}/a.db")
+        within = with_constants(PATIENCE=100)
+        server = self.started("udp_server.py", "--json", "--save", f"{folder.name}/a.db", within=within)
         database = sqlite3.connect(f"{folder.name}/a.db", isolation_level=None)
         self.addCleanup(database.close)
         database.execute("BEGIN IMMEDIATE")

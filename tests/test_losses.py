@@ -19,7 +19,7 @@ class Lost(TestCase):
 
     def test_each_is_received_or_lost(self) -> None:
         options = ("--udp-port", 0, "--reply", "none")
-        server = self.server("tcp_server.py", *options, within=with_constants(RECEIVE_BUFFER=20_000))
+        server = self.server("tcp_server.py", *options, within=with_constants(RECEIVE_BUFFER=20_000, TICK=0.1))
         peer = self.datagrams(server.udp_port)
         server.signal(signal.SIGSTOP)
         for number in range(1000):

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import unittest
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ try:
 except ImportError:  # Windows
     pty = None  # type: ignore[assignment]
 
-SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", "2"))
+SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", "1"))
 """How long the soak goes on; SOAK_SECONDS=60, or an hour, is for a run by hand."""
 TAKE_TERMINAL = """
 import fcntl, os, sys, termios
@@ -111,9 +112,11 @@ class SurroundingsTest(PeerTest):
         self.addCleanup(terminal.close)
         return terminal
 
-    def silent_server(self, script: str, *options: object, redirection: str = "", **popen: Any) -> tuple[Process, int]:
+    def silent_server(
+        self, script: str, *options: object, redirection: str = "", within: Sequence[object] = (), **popen: Any
+    ) -> tuple[Process, int]:
         """Return a server that can not tell its port, and the port, once it answers."""
-        shell = ["sh", "-c", f'exec "$@" {redirection}', "sh"]
+        shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *within]
         for _ in range(5):
             port = free_port(socket.SOCK_STREAM if script == "tcp_server.py" else socket.SOCK_DGRAM)
             server = self.start(*shell, sys.executable, script, port, *options, **popen)
@@ -271,6 +274,8 @@ class Inputs(SurroundingsTest):
         terminal.wait_for("tcp_server.py 0.*\n(.*\n)*.*tcp_server.py 0")
         terminal.type("it reads\n")
         self.assertEqual(receive_lines(connected, 1), [b"it reads"])
+        terminal.type("half")
+        terminal.wait_for("half")  # so it waits for the rest of the line
         terminal.type("\x1a")
         terminal.wait_for("(?i)(stopped|suspended).* tcp_server.py 0")
         terminal.type("bg\n")
@@ -371,7 +376,8 @@ class Outputs(SurroundingsTest):
         """A server whose record nobody reads stops when it is told to."""
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
-        server, port = self.silent_server("tcp_server.py", stdout=writing)
+        within = with_constants(FINISH_WITHIN=0.2)
+        server, port = self.silent_server("tcp_server.py", stdout=writing, within=within)
         os.close(writing)
         self.talk(port, 2000)
         self.assert_stops(server)

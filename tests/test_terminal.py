@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import select
+import shlex
 import signal
 import socket
 import sys
@@ -13,7 +14,7 @@ import unittest
 from pathlib import Path
 from typing import ClassVar
 
-from support import PATIENCE, TestCase, needs, receive_lines
+from support import PATIENCE, TestCase, needs, receive_lines, with_constants
 
 try:
     from screen import Terminal
@@ -514,10 +515,11 @@ class Shared:
         script: ClassVar[str]
 
         def conversation(
-            self, *options: object, columns: int = 60, environment: dict[str, str] | None = None
+            self, *within: object, columns: int = 60, environment: dict[str, str] | None = None
         ) -> tuple[Terminal, socket.socket]:
             """Return a server's terminal, and a client after a first message and its confirmation."""
-            terminal = self.terminal(sys.executable, self.script, 0, *options, columns=columns, environment=environment)
+            command = (*within, sys.executable, self.script, 0)
+            terminal = self.terminal(*command, columns=columns, environment=environment)
             port = int(terminal.expect_row(r"Listening on 127\.0\.0\.1:(\d+)\.")[1])
             client = self.connect(port) if self.script.startswith("tcp") else self.datagrams(port)
             client.sendall(b"hi\n")
@@ -642,7 +644,7 @@ class Shared:
 
         def test_a_terminal_that_stands_still(self) -> None:
             """After Ctrl-S nothing can be written to it; the server serves on, also after Ctrl-D, and can be ended."""
-            terminal, client = self.conversation()
+            terminal, client = self.conversation(*with_constants(STOP_WITHIN=0.3, FINISH_WITHIN=0.2))
             terminal.stop_output()
             terminal.type(CTRL_D)
             for _ in range(20):
@@ -821,6 +823,9 @@ class Colours(TerminalTest):
 class ProgressOfPipedWork(TerminalTest):
     """How far piped work is, on standard error."""
 
+    AFTER = 0.2
+    """Seconds in which nothing is shown anywhere; without this test, it is one."""
+
     def work(self, redirection: str, *options: object, first: str = "") -> tuple[Terminal, Peer]:
         """Return the terminal of a client whose input is a pipe, and its peer, who has heard a line.
 
@@ -828,9 +833,9 @@ class ProgressOfPipedWork(TerminalTest):
         """
         peer = Peer("tcp")
         self.addCleanup(peer.close)
-        command = " ".join(
-            map(str, (sys.executable, "tcp_client.py", "--timeout", PATIENCE, *options, "127.0.0.1", peer.port))
-        )
+        soon = with_constants(PROGRESS_AFTER=self.AFTER)
+        arguments = ("--timeout", PATIENCE, *options, "127.0.0.1", peer.port)
+        command = shlex.join(map(str, (*soon, sys.executable, "tcp_client.py", *arguments)))
         lines = "stty -echo; echo one; read key; echo two; read key"
         terminal = self.terminal("sh", "-c", f"{first}({lines}) | {command} {redirection}; echo code $?", columns=80)
         peer.accept()
@@ -889,7 +894,7 @@ class ProgressOfPipedWork(TerminalTest):
         """A file gets nothing of it."""
         errors = self.folder() / "errors"
         terminal, peer = self.work(f"2>{errors}")
-        time.sleep(1.5)  # after the second in which nothing is shown anywhere
+        time.sleep(self.AFTER + 0.3)
         peer.say("Message received: one")
         terminal.type("\r")
         self.assertEqual(peer.hear(), "two")

@@ -8,9 +8,11 @@ import tempfile
 import unittest
 from collections.abc import Iterator
 
-from support import TestCase, receive_lines
+from support import TestCase, receive_lines, with_constants
 
 NOT_SAVED = b"Error: the message could not be saved"
+IN_A_HURRY = with_constants(PATIENCE=100)
+"""Starts a server that does not wait long for the archive."""
 
 
 class Unsaved(TestCase):
@@ -32,7 +34,7 @@ class Unsaved(TestCase):
             database.close()
 
     def test_what_was_not_saved_is_not_shown_as_received(self) -> None:
-        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file)
+        server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file, within=IN_A_HURRY)
         connected, peer = self.connect(server.port), self.datagrams(server.udp_port)
         with self.locked():
             connected.sendall(b"one\n\x1b[2J\n")
@@ -49,7 +51,7 @@ class Unsaved(TestCase):
         self.assertRegex(server.output, r"\[Server\] Messages are saved again; 3 were not\.\n\[TCP Server\] Received")
 
     def test_a_server_that_ends_before_it_could_save_again_tells_the_count(self) -> None:
-        server = self.server("udp_server.py", "--save", self.file, "--quiet")
+        server = self.server("udp_server.py", "--save", self.file, "--quiet", within=IN_A_HURRY)
         peer = self.datagrams(server.port)
         with self.locked():
             for _ in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import subprocess
@@ -86,11 +87,10 @@ class Stay(AccountingTest):
         return client, connected
 
     def test_a_feed_that_pauses_and_closes(self) -> None:
-        for options, typed in ((("--any-reply",), b"subscribe\n"), (("--any-reply", "-m", "subscribe"), b"")):
-            client, connected = self.feed(*options, typed=typed)
-            connected.settimeout(0.5)
-            with self.assertRaises(socket.timeout):
-                connected.recv(1)  # nor does it half-close, whatever --timeout says
+        feeds = self.feed("--any-reply"), self.feed("--any-reply", "-m", "subscribe", typed=b"")
+        ends = [connected for _, connected in feeds]
+        self.assertEqual(select.select(ends, [], [], 0.5)[0], [], "nor does it half-close, whatever --timeout says")
+        for client, connected in feeds:
             connected.sendall(b"news\n")
             client.wait_for("news")
             connected.close()
@@ -198,8 +198,8 @@ class Rate(AccountingTest):
             self.assertEqual(endpoint.recv(100), b"%d" % number)
             moments.append(time.monotonic())
         self.assertEqual((client.wait(), client.errors), (0, ""))
-        self.assertGreater(moments[-1] - moments[0], 0.55)
-        self.assertGreater(moments[30] - moments[0], 0.2)
+        self.assertGreater(moments[-1] - moments[0], 0.4, "0.59 s, unless this process was late for the first")
+        self.assertGreater(moments[30] - moments[0], 0.15)
 
     def test_a_rate_that_no_pause_is_short_enough_for(self) -> None:
         server = self.server("tcp_server.py", "--quiet")
