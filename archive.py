@@ -41,6 +41,9 @@ class Archive:
         self._unsaved = 0
         """Messages that could not be saved since it last went well."""
         self._database: sqlite3.Connection | None = None
+        self._descriptor = -1
+        """The open file once more, to tell whether it still has a name."""
+        self._opened = contextlib.ExitStack()
         self._files: list[tuple[int, int] | None] = []
         try:
             self._open(PATIENCE)
@@ -79,8 +82,10 @@ class Archive:
         if self._unsaved:
             self._record.line(f"[Server] {self._unsaved} messages were not saved.", trouble=True)
         if self._database:
-            with contextlib.suppress(OSError, sqlite3.Error):  # what is saved stays in the log
+            try:
                 self._leave(self._database)
+            except (OSError, sqlite3.Error) as error:  # what is saved stays in the log
+                self._record.line(f"[Server] Cannot close {self._path}: {reason(error)}", trouble=True)
 
     def _open(self, patience: int) -> sqlite3.Connection:
         """Return the database; open it again if the file was moved or deleted, since SQLite would not notice."""
@@ -96,18 +101,18 @@ class Archive:
         if not size and identify(self._log_path):  # SQLite would delete the log
             what = f"it is {'empty' if found else 'gone'}, but {self._log_path}, a part of it, is not"
             raise sqlite3.DatabaseError(f"{what} (put it back, or delete both)")
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        file = identify(self._path)
-        database = sqlite3.connect(self._path, timeout=patience / 1000, isolation_level="IMMEDIATE")
-        try:
+        with contextlib.ExitStack() as opened:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            opened.callback(os.close, descriptor)  # after the database: this ends SQLite's locks
+            file = identify(self._path)
+            database = sqlite3.connect(self._path, timeout=patience / 1000, isolation_level="IMMEDIATE")
+            opened.callback(database.close)
             table = check_schema(database)
             enter_wal_mode(database)
             database.execute("PRAGMA synchronous = FULL")
             if table != TABLE:
                 make_table(database)
-        except BaseException:
-            database.close()
-            raise
+            self._descriptor, self._opened = descriptor, opened.pop_all()
         if self._files and found not in self._files:
             self._record.line(f"[Server] {self._path} was moved or deleted. Messages go to another file of that name.")
         self._database, self._files = database, [file, identify(self._log_path)]
@@ -138,15 +143,32 @@ class Archive:
             raise sqlite3.DatabaseError(f"{what} (stop all who use it, and delete that)") from error
 
     def _leave(self, database: sqlite3.Connection) -> None:
-        """Close the file. If it has lost its name, take what is in its log into it, and remove the log."""
+        """Close the file. If it has lost its name, take what is in its log into it, or a copy, and remove the log."""
         if not self._is_in_place():
-            if database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if os.fstat(self._descriptor).st_nlink == 0:
+                self._copy_deleted(database)
+            elif database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 raise sqlite3.OperationalError("it was moved or deleted, but another program still reads it")
             if identify(self._log_path) in self._files:  # it would ruin the next file (sqlite.org/howtocorrupt.html)
                 os.unlink(self._log_path)
                 os.unlink(f"{self._path}-shm")
-        database.close()
+        self._opened.close()
         self._database = None
+
+    def _copy_deleted(self, database: sqlite3.Connection) -> None:
+        """Copy a file that has no name any more to one beside it. To move a file to another file system deletes it."""
+        copy_path = f"{self._path}.deleted-{utc().replace(':', '')}"
+        disk = os.statvfs(os.path.dirname(self._path))
+        if disk.f_bavail * disk.f_frsize < os.fstat(self._descriptor).st_size + self._log_size:
+            raise sqlite3.OperationalError("it was deleted, and there is no room beside it for a copy")
+        os.close(os.open(copy_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            with contextlib.closing(sqlite3.connect(copy_path)) as copy:
+                database.backup(copy)
+        except BaseException:
+            os.unlink(copy_path)
+            raise
+        self._record.line(f"[Server] {self._path} was deleted. All that was in it is in {copy_path}.")
 
 
 def identify(path: str) -> tuple[int, int] | None:

@@ -752,6 +752,65 @@ class Failures(ArchiveTest):
         server.wait_for(rf"(?s){told}.*{told}")
         self.assertEqual(server.errors, "")
 
+    @ON_POSIX
+    def test_the_file_is_moved_to_another_file_system(self) -> None:
+        """Then it is copied and deleted. What was confirmed, and is in neither, is kept beside it."""
+        for how in ("and messages come", "and the server stops"):
+            with self.subTest(how):
+                server = self.server("tcp_server.py", "--save", self.file, "--quiet")
+                connected = self.connect(server.port)
+                texts = [f"{how} {number}" for number in range(3)]
+                for text in texts:
+                    self.assert_confirmed(connected, text)
+                shutil.copy(self.file, self.folder / "elsewhere.db")
+                self.file.unlink()
+                if how == "and messages come":
+                    self.assert_confirmed(connected, "new")
+                    self.assertEqual(self.texts(), ["new"])
+                    self.file.unlink()
+                server.signal(signal.SIGTERM)
+                self.assertEqual(server.wait(), 0)
+                kept, *later = sorted(self.folder.glob("messages.db.deleted-*"))
+                self.assertIn(f"[Server] {self.file} was deleted. All that was in it is in {kept}.\n", server.output)
+                self.assertEqual([self.texts(path) for path in (kept, *later)], [texts, *[["new"] for _ in later]])
+                self.assertEqual(len(later), how == "and messages come")
+                for path in (kept, *later):
+                    self.assert_sound(path)
+                    self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+                    path.unlink()
+                self.assertFalse([path for path in self.folder.iterdir() if path.name.startswith("messages.db-")])
+                self.assertEqual(server.errors, "")
+
+    @unittest.skipUnless(may_mount(), "may not mount file systems")
+    def test_the_file_is_deleted_and_there_is_no_room_for_a_copy(self) -> None:
+        """Nothing is confirmed until there is; a server that is stopped before says what is lost."""
+        mounting = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
+        within = ("unshare", "--mount", "sh", "-c", mounting, self.folder)
+        for how in ("there is room again", "the server stops"):
+            with self.subTest(how):
+                server = self.server("tcp_server.py", "--save", self.file, "--quiet", within=within)
+                disk = Path(f"/proc/{server.popen.pid}/root{self.folder}")
+                connected = self.connect(server.port)
+                self.assert_confirmed(connected, "old")
+                with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
+                    while ballast.write(bytes(4096)):
+                        pass
+                (disk / "messages.db").unlink()
+                self.assert_not_saved(connected, "one", "two")
+                self.assert_complaints(server, 1)
+                self.assertRegex(server.errors, r"it was deleted, and there is no room beside it for a copy")
+                self.assertEqual(list(disk.glob("*deleted*")), [])
+                if how == "there is room again":
+                    (disk / "ballast").unlink()
+                    self.wait_until_confirmed(connected, "new")
+                    (kept,) = disk.glob("messages.db.deleted-*")
+                    shutil.copy(kept, self.folder)
+                    self.assertEqual(self.texts(self.folder / kept.name), ["old"])
+                else:
+                    server.signal(signal.SIGTERM)
+                    self.assertEqual(server.wait(), 0)
+                    self.assertRegex(server.output, rf"(?m)^\[Server\] Cannot close {self.file}: it was deleted, and")
+
     def test_the_file_is_moved_away_before_the_server_stops(self) -> None:
         server = self.server("tcp_server.py", "--save", self.file)
         with self.connect(server.port) as connected:

@@ -586,7 +586,7 @@ class Configurations(TestCase):
 
     def test_every_block_is_of_a_kind_that_is_tried(self) -> None:
         kinds = {kind for text in PAGES.values() for kind, _ in BLOCK.findall(text)}
-        tried = {"console", "python", "sh", "nginx", "haproxy", "ini", "logrotate", "redis"}
+        tried = {"console", "python", "sh", "nginx", "haproxy", "ini", "logrotate", "redis", "cron"}
         self.assertLessEqual(kinds, tried | {"mermaid", "text"})
         self.assertEqual(sum(text.count("```") for text in PAGES.values()) // 2, sum(map(len, all_blocks())))
 
@@ -619,6 +619,8 @@ class Configurations(TestCase):
         in_a_group = re.sub(r"^(LoadCredential=.*\n)+", f"{instead}\n", drop_in, flags=re.MULTILINE)
         self.assertIn("\nSupplementaryGroups=ssl-cert\nExecStart=\n", in_a_group)
         self.assertEqual(complaints(unit, in_a_group.replace("${CREDENTIALS_DIRECTORY}", "/etc/ssl/messages")), [])
+        for_udp = unit.replace("=messages\n", "=messages-udp\n").replace("%S/messages/", "%S/messages-udp/")
+        self.assertEqual(complaints(for_udp.replace("tcp_server.py 9000", "udp_server.py 9001"), "[Service]\n"), [])
         commands = re.findall(r"^ExecStart=(.+)$", (unit + drop_in).replace("\\\n", ""), re.MULTILINE)
         self.assertEqual(len(commands), 2)
         self.assertTrue(commands[1].partition("--tls-cert")[0].startswith(commands[0].partition("--host")[0]))
@@ -647,6 +649,56 @@ class Configurations(TestCase):
         asked = [text for text in blocks_of("docs/operations.md", "sh") if text.startswith("openssl s_client")]
         told = self.check("sh", "-c", PORT.sub(port, asked[0]))
         self.assertRegex(told, r"\AnotAfter=.* GMT\n\Z")
+
+    def on_time(self, port: int | str) -> list[str]:
+        """Run each line of the file for cron, in the folder of this test; return what cron would mail of each."""
+        here = {"python3 ": f"{sys.executable} ", "/opt/messages/": f"{ROOT}/", "9000": str(port), r"\%": "%"}
+        here.update(dict.fromkeys(("/var/lib/messages", "/var/backups", "/etc/ssl/messages"), str(self.folder)))
+        mails = []
+        for line in block("cron", "# /etc/cron.d/messages").splitlines()[1:]:
+            found = re.fullmatch(r"(?:[\d*/]+ ){5}root (.+)", line)
+            assert found, line
+            self.assertNotRegex(line, r"(?<!\\)%", "cron takes it for the end of the line")
+            command = re.sub("|".join(map(re.escape, here)), lambda word: here[word[0]], found[1])
+            done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+            mails.append(done.stdout + done.stderr)
+        return mails
+
+    @needs("openssl")
+    @needs("sqlite3")
+    def test_what_cron_runs_and_how_to_restore(self) -> None:
+        """Cron mails only what is wrong, and the copy that it has made of an archive can be put back."""
+        file = self.folder / "messages.db"
+        found = re.search(r"^\$ (openssl req .+)$", PAGES["docs/security.md"], re.MULTILINE)
+        assert found
+        make = shlex.split(found[1])
+        subprocess.run(make, cwd=self.folder, capture_output=True, check=True)
+        server = self.server("tcp_server.py", "--save", file)
+        *mails, disk = self.on_time(server.port)
+        self.assertEqual(mails, ["", "", ""])
+        self.assertRegex(disk, r"\A(The disk is full to \d+%\n)?\Z")
+        (copy,) = self.folder.glob("messages-*.db")
+        self.assertEqual(copy.stat().st_mode & 0o777, 0o600)
+        copy.rename(self.folder / "copy.db")
+        self.assertEqual(self.run_client("tcp_client.py", "127.0.0.1", server.port, "-m", "too late").wait(), 0)
+        server.signal(15)
+        self.assertEqual(server.wait(), 0)
+        make[make.index("365")] = "13"
+        subprocess.run(make, cwd=self.folder, capture_output=True, check=True)
+        unanswered, _, expires, _ = self.on_time(server.port)
+        self.assertRegex(unanswered, r"\Atcp_client\.py: error: .*connection refused.*\n\Z")
+        self.assertEqual(expires, "Renew the certificate.\n")
+        (restore,) = [text for text in blocks_of("docs/operations.md", "sh") if text.startswith("systemctl stop")]
+        restore = re.sub(r"/var/backups/[\w-]+\.db", "copy.db", restore).replace("/var/lib/messages", ".")
+        (self.folder / "messages.db-wal").write_text("of the broken file")
+        subprocess.run(["sh", "-ec", f"systemctl() {{ :; }}\n{restore}"], cwd=self.folder, check=True)
+        self.assertFalse((self.folder / "messages.db-wal").exists())
+        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+        server = self.server("tcp_server.py", "--save", file)
+        self.assertEqual(self.run_client("tcp_client.py", "127.0.0.1", server.port, "-m", "again").wait(), 0)
+        with contextlib.closing(sqlite3.connect(file)) as archive:
+            texts = [text for (text,) in archive.execute("SELECT text FROM messages")]
+        self.assertEqual(texts, ["health check", "again"])
 
     @needs("logrotate")
     def test_a_record_in_a_file_is_rotated(self) -> None:
