@@ -426,10 +426,17 @@ class Load:
     def abort(self) -> None:
         """End every client, now that the server is dead."""
         self._over.set()
+        wait_until(self._disturb, "the end of every client")
+
+    def _disturb(self) -> bool:
+        """End each wait for a reply from a dead server; tell whether all have ended.
+
+        A datagram to its port is refused (ECONNREFUSED); that is told once, to the client or to the next `send`.
+        """
         for connected in self._sockets:
-            with contextlib.suppress(OSError):  # a datagram to a closed port ends the wait for a reply (ECONNREFUSED)
+            with contextlib.suppress(OSError):
                 connected.send(b"")
-        self.end()
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _talk(self, kind: socket.SocketKind, port: int, name: str) -> None:
         with contextlib.suppress(OSError, AssertionError), socket.socket(socket.AF_INET, kind) as connected:

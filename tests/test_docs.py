@@ -227,8 +227,8 @@ class Window:
         return self._next >= self._begins_at
 
     def has_ended(self) -> bool:
-        """Tell whether no command runs any more."""
-        return self.rows()[-1] == self._prompt
+        """Tell whether no command runs any more; an interrupted one may have left `^C` before the prompt."""
+        return self.rows()[-1].endswith(self._prompt)
 
     def is_as_expected(self) -> bool:
         """Tell whether the screen shows what the page does, and nothing more but a prompt."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from support import TestCase, receive_lines, with_constants
 
 NOT_SAVED = b"Error: the message could not be saved"
-IN_A_HURRY = with_constants(PATIENCE=100)
+IN_A_HURRY = with_constants(PATIENCE=100, IMPATIENCE=5)
 """Starts a server that does not wait long for the archive."""
 
 
@@ -64,7 +64,7 @@ class Unsaved(TestCase):
 
     def test_what_is_refused_is_not_waited_for(self) -> None:
         """A client ends also where that is more than it sends ahead, in bytes or in lines."""
-        server = self.server("tcp_server.py", "--save", self.file, "--quiet")
+        server = self.server("tcp_server.py", "--save", self.file, "--quiet", within=IN_A_HURRY)
         with self.locked():
             for count, size in ((1500, 1000), (20_000, 1)):
                 with self.subTest(count):
