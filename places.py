@@ -72,11 +72,13 @@ class Guest(Peer):
         self.loop.take_turns(self.socket.fileno(), does, is_door)
 
     def mind_others(self, size: int, count: int) -> None:
-        """Take turns if a portion of so many bytes, and lines, was much; and read as much at once as is fair."""
-        if self.takes_turns != (size >= FEW or count > MANY):
-            self.take_turns(not self.takes_turns)
+        """Read as much at once as is fair after a portion of so many bytes, and lines; take turns if that is much."""
         if size >= FEW:
             self.read_size = FEW if count * SHORT_LINE > size else RECEIVE_SIZE
+        else:  # it may be what was left of much
+            self.read_size = max(self.read_size // 4, FEW)
+        if self.takes_turns != (size >= FEW or count > MANY or self.read_size > FEW):
+            self.take_turns(not self.takes_turns)
 
     def idle_since(self) -> float:
         """Return since when nothing was to be heard, in seconds."""

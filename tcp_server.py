@@ -159,6 +159,7 @@ class Connection(Entrance):
             sent = 0
         if sent < len(data):
             self._unsent = bytearray(data[sent:])
+            self.loop.take_turns(self.socket.fileno(), False)  # it brings nothing until it has read
             self.loop.watch(self.socket.fileno(), self.flush, WRITE)
 
     def tell(self, lines: list[bytes]) -> None:
@@ -188,6 +189,7 @@ class Connection(Entrance):
             self.loop.forget(self.socket.fileno())
         else:
             self.loop.watch(self.socket.fileno(), self.handshake if self in self.places.entering else self.read)
+            self.take_turns(self.takes_turns, self in self.places.entering)
         if self._service.audience and self in self.places.served:
             self._service.audience.tell(self)
 

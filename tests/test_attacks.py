@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import itertools
 import re
+import select
 import shutil
 import socket
 import ssl
@@ -491,6 +492,27 @@ class Rooms(PeerTest):
         poured.join()
         for reader in readers:
             self.assertEqual(reader.wait(), 0, reader.errors)
+
+    def test_who_says_much_is_sent_what_it_reads_while_others_wait(self) -> None:
+        """What is unsent to one who takes turns has no turn: nobody else has one before it has read."""
+        room = self.server("tcp_server.py", "--reply", "relay", "--quiet", within=with_constants(GRACE=3600.0))
+        listener, talker = self.lazy_connection(room.port), self.connect(room.port)
+        wait_until(lambda: room.output.count("Connected by") == 2, "both are there")
+        listener.sendall(b"x" * 4096 + b"\n")  # which is much
+        receive_lines(listener, 1)
+        receive_lines(talker, 1)
+        line, count, is_heard = b"x" * 60_000 + b"\n", 0, [talker]
+        while is_heard:  # until the room is full
+            count += 1
+            talker.sendall(line)
+            is_heard, _, _ = select.select([talker], [], [], 0.3)
+            receive_lines(talker, len(is_heard))
+        expected = b"127.0.0.1:%d: %b" % (talker.getsockname()[1], line) * count
+        heard = bytearray()
+        while len(heard) < len(expected):
+            heard += listener.recv(MIB)
+        self.assertEqual(heard, expected)
+        receive_lines(talker, 1)
 
     @on_linux
     def test_what_nobody_reads_is_kept_once(self) -> None:

@@ -10,6 +10,7 @@ from unittest import mock
 import support  # noqa: F401  # which makes the rooms importable
 
 import places
+from lines import RECEIVE_SIZE
 from loop import READ, WRITE
 from places import Guest, Places, reserve_files
 
@@ -244,6 +245,22 @@ class Stopping(unittest.TestCase):
         house.close()
         self.assertTrue(house.is_stopped())
         self.assertEqual(house.loop.functions, {})  # type: ignore[attr-defined]
+
+
+class Portions(unittest.TestCase):
+    """Who brings much at once has its turn after all others."""
+
+    def test_who_has_no_turns_is_read_little_from_at_once(self) -> None:
+        house = FakePlaces()
+        guest = house.guest("peer", house.served)
+        seen = []
+        for size, count in ((9, 1), (5000, 1), (952, 16), (5000, 50), (9, 1), (9, 1), (99, 99), (9, 1), (5000, 5000)):
+            guest.mind_others(size, count)
+            seen.append((guest.takes_turns, guest.read_size))
+        often, seldom = (False, places.FEW), (True, RECEIVE_SIZE)
+        after_all = (True, RECEIVE_SIZE // 4)
+        lines = (True, places.FEW)
+        self.assertEqual(seen, [often, seldom, after_all, seldom, after_all, often, lines, often, lines])
 
 
 class Addresses(unittest.TestCase):
