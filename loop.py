@@ -66,7 +66,7 @@ class Loop:
         if self._wakes_up:
             self._poller.register(self._pouring.fileno(), READ)
         self._functions: dict[int, Callable[[], object]] = {}
-        self._events: dict[int, int] = {}
+        self._events: dict[int, int] = {}  # but for those that are only read from
         self._pourers: set[int] = set()
         self._doors: set[int] = set()
         self._turns: collections.deque[int] = collections.deque()
@@ -86,7 +86,11 @@ class Loop:
             poller.modify(descriptor, events)
         else:
             poller.register(descriptor, events)
-        self._functions[descriptor], self._events[descriptor] = function, events
+        self._functions[descriptor] = function
+        if events != READ:
+            self._events[descriptor] = events
+        else:
+            self._events.pop(descriptor, None)
 
     def forget(self, descriptor: int) -> None:
         """Wait for a descriptor no longer, if that was so; to be called before it is closed."""
@@ -94,6 +98,7 @@ class Loop:
             self._poller_of(descriptor).unregister(descriptor)
             self._pourers.discard(descriptor)
             self._doors.discard(descriptor)
+            self._events.pop(descriptor, None)
 
     def take_turns(self, descriptor: int, does: bool = True, is_door: bool = False) -> None:
         """Have one that brings much at once take turns with others of that kind, after all others; or no longer.
@@ -104,7 +109,7 @@ class Loop:
         if does != (descriptor in self._pourers) and descriptor in self._functions:
             self._poller_of(descriptor).unregister(descriptor)
             (self._pourers.add if does else self._pourers.discard)(descriptor)
-            self._poller_of(descriptor).register(descriptor, self._events[descriptor])
+            self._poller_of(descriptor).register(descriptor, self._events.get(descriptor, READ))
 
     def watches(self, descriptor: int) -> bool:
         """Tell whether a descriptor is waited for."""
