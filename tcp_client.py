@@ -120,7 +120,11 @@ class TcpChannel(Channel):
     def send(self, messages: list[bytes]) -> None:
         """Send messages, a line each."""
         self._incoming.longest = max(self._incoming.longest, LONGEST_EXTRA + max(map(len, messages)))
-        self.flush(self._lines.pack(messages))
+        try:
+            data = self._lines.pack(messages)
+        except OSError as error:  # what came last was no good TLS; read() told only what came before it
+            raise self._failure(error) from error
+        self.flush(data)
 
     def flush(self, data: bytes = b"") -> None:
         """Send what was kept, and `data`, as far as there is room."""
@@ -162,7 +166,8 @@ class TcpChannel(Channel):
         if is_tls_alert and not self._lines.is_secure:
             raise (Broken if self._is_known else Failure)(f"{self.peer} speaks TLS; connect with --tls")
         self._is_known |= bool(text)
-        self.flush(self._lines.outgoing())
+        with contextlib.suppress(OSError):  # the next one will tell
+            self.flush(self._lines.outgoing())
         handed_on, lines = self._incoming.take(text)
         return handed_on, lines, False
 
