@@ -182,6 +182,8 @@ class Session:
             channel.send_again(now)
         elif channel.reconnects:
             raise Broken(late)
+        elif self._options.no_reply:
+            raise Failure(f"{channel.peer} took nothing more {channel.waits_within(now, self._timeout)}")
         else:
             self._output.give_up(channel.ledger, now, late)
             if not (self._output.is_interactive or self._options.stay):
