@@ -122,12 +122,19 @@ class Output:
         self._problems.append(problem)
         self.code = 1
 
-    def lose(self, messages: list[bytes], late: str = "") -> None:
-        """Keep for the end that messages are lost; or tell a person who types that they are late, and may be lost."""
-        if self.is_interactive and late:
-            for message in messages:
-                self.complain(f"{late}: {visible(message)}")
-            return
+    def give_up(self, ledger: Ledger, before: float, late: str = "") -> None:
+        """Wait no longer for what was last sent before `before`: it is lost.
+
+        What a person typed is lost only if no answer comes until the end; that it is `late` is told at once, if given.
+        """
+        messages = ledger.give_up(before, not self.is_interactive)
+        if not self.is_interactive:
+            self.lose(messages)
+        for message in messages if self.is_interactive and late else ():
+            self.complain(f"{late}: {visible(message)}")
+
+    def lose(self, messages: list[bytes]) -> None:
+        """Keep for the end that messages are lost."""
         self._lost += [visible(message[:80]) for message in messages[: NAMED - len(self._lost)]]
 
     def _show_progress(self, now: float, is_connected: bool) -> None:

@@ -10,6 +10,8 @@ from text import IS_DUMB
 
 INDENT = "    "
 """Begins each row but the first of a line that takes more: no event, and no line of a conversation, begins so."""
+NARROWEST = 4
+"""Columns that it takes to show anything of a line that scrolls: a mark on either side, a character, the cursor."""
 TOKENS = re.compile(r"\x1b\[\d*m|[ -~]+|[^ -~]")
 """What fold() takes at once: a colour, plain characters, any other character."""
 
@@ -79,6 +81,9 @@ class Row:
 
         `before` is what stands before the cursor, with the prompt. `<` and `>` mark where something is left out.
         """
+        self._to_cursor = ""
+        if columns < NARROWEST:
+            return ""
         most = 4 * columns  # characters looked at: some take no column, and a line may be very long
         whole = place(before[:most] + after[:most])
         if max(len(before), len(after)) < most and len(whole) < columns:

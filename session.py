@@ -108,7 +108,7 @@ class Session:
         data, replies, is_last = channel.read()
         heard = channel.hear(replies)
         if channel.ledger.waiting and not (channel.ledger.due or channel.is_unsaved()):  # all that waits was refused
-            self._output.lose(channel.ledger.give_up(float("inf"), not self._output.is_interactive))
+            self._output.give_up(channel.ledger, float("inf"))
         if len(heard) < len(replies):
             data = as_lines(heard)
         label = f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: "
@@ -175,15 +175,17 @@ class Session:
             again = channel.ledger.retry(now - self._timeout, now, channel.retries)
             if again:
                 channel.resend(again)
-            self._output.lose(channel.ledger.give_up(now - self._timeout, not self._output.is_interactive), late)
+            self._output.give_up(channel.ledger, now - self._timeout, late)
         elif channel.is_unsaved() and not channel.ledger.due:
             if channel.failures == 1:
                 self._output.complain(f"{channel.peer} could not save; trying again until it can")
             channel.send_again(now)
         elif channel.reconnects:
             raise Broken(late)
+        elif self._options.no_reply:
+            raise Failure(f"{channel.peer} took nothing more {channel.waits_within(now, self._timeout)}")
         else:
-            self._output.lose(channel.ledger.give_up(now, not self._output.is_interactive), late)
+            self._output.give_up(channel.ledger, now, late)
             if not (self._output.is_interactive or self._options.stay):
                 self._enter(Phase.OVER)
 
@@ -219,10 +221,6 @@ class Session:
     def _unclosed(self) -> list[Channel]:
         return [channel for channel in self._channels if channel.state is not State.CLOSED]
 
-    def _is_unfinished(self) -> bool:
-        """Tell whether there is more input to send."""
-        return self._outbox.has_lines() or not (self._output.is_interactive or self._outbox.has_ended)
-
     def _is_awaited(self, channel: Channel) -> bool:
         """Tell whether the end has to wait for a channel: until nothing is unsent, and no reply is due; or it stays."""
         if self._options.stay and not self._outbox.word:
@@ -242,7 +240,7 @@ class Session:
             if not channels:
                 if before in (Phase.TALKING, Phase.SETTLING):
                     self._output.say("The server has shut down.")
-                    if self._is_unfinished():
+                    if self._outbox.has_lines() or not (self._output.is_interactive or self._outbox.has_ended):
                         self._output.note(f"{self._peers()} shut down before the end of the input")
                 self._enter(Phase.OVER)
             elif before is Phase.TALKING and self._outbox.is_done():

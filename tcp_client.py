@@ -50,7 +50,7 @@ class TcpChannel(Channel):
         """Take whom to connect to, and how. Raises Failure."""
         super().__init__(loop, options.host, options.port, Ledger(any_reply=options.any_reply), 0, options.reconnect)
         self._timeout, self._family, self._source = options.timeout, options.family, options.source
-        self._ending = options.ending
+        self._ending, self._expects_none = options.ending, options.no_reply
         self._lines = Lines(self._ending)
         self.unsent = bytearray()
         self._incoming = Incoming(options.udp_port is not None, self._ending)
@@ -120,7 +120,11 @@ class TcpChannel(Channel):
     def send(self, messages: list[bytes]) -> None:
         """Send messages, a line each."""
         self._incoming.longest = max(self._incoming.longest, LONGEST_EXTRA + max(map(len, messages)))
-        self.flush(self._lines.pack(messages))
+        try:
+            data = self._lines.pack(messages)
+        except OSError as error:  # what came last was no good TLS; read() told only what came before it
+            raise self._failure(error) from error
+        self.flush(data)
 
     def flush(self, data: bytes = b"") -> None:
         """Send what was kept, and `data`, as far as there is room."""
@@ -130,17 +134,25 @@ class TcpChannel(Channel):
             return  # to send nothing would take away the error that read() is to tell
         try:
             del self.unsent[: self.socket.send(self.unsent)]
-            self.active_at = time.monotonic()
-            if was_kept:  # what is not out yet can not be answered
-                self.ledger.unanswered_since = self.active_at
         except BlockingIOError:
-            return
+            if was_kept:
+                return
         except OSError:  # read() will tell, after what the server said before
             self.unsent.clear()
+            return
+        self.active_at = time.monotonic()
+        if was_kept or self.unsent:  # what is not out yet can not be answered
+            self.ledger.unanswered_since = self.active_at
 
     def is_clear(self) -> bool:
         """Tell whether nothing is kept, encrypted or not."""
         return not self.unsent and not self._lines.unsent()
+
+    def due_at(self, timeout: float) -> float:
+        """Do the same; where no reply is expected, what is unsent has to go out."""
+        if self._expects_none and self.state is State.OPEN and not self.is_clear():
+            return self._answer_due_at(timeout)
+        return super().due_at(timeout)
 
     def undelivered(self) -> int:
         """Return how many bytes of what was sent the server's machine has not acknowledged."""
@@ -162,7 +174,8 @@ class TcpChannel(Channel):
         if is_tls_alert and not self._lines.is_secure:
             raise (Broken if self._is_known else Failure)(f"{self.peer} speaks TLS; connect with --tls")
         self._is_known |= bool(text)
-        self.flush(self._lines.outgoing())
+        with contextlib.suppress(OSError):  # the next one will tell
+            self.flush(self._lines.outgoing())
         handed_on, lines = self._incoming.take(text)
         return handed_on, lines, False
 

@@ -9,6 +9,7 @@ import re
 import socket
 import sys
 import threading
+import time
 import unittest
 from typing import Any
 
@@ -260,6 +261,23 @@ class Floods(ServerTest):
             client.errors, r"\A.*\d+ messages were not confirmed by .*, and \d+ more; the rest of the input .*\n\Z"
         )
         connected.close()
+
+    @on_linux
+    @needs("yes")
+    def test_a_server_that_never_reads_and_owes_no_reply(self) -> None:
+        """It is left in time, as one that owes some is: whether it is silent, or goes on talking."""
+        for says in ("", "drips"):
+            with self.subTest(says):
+                reading, writing = os.pipe()
+                self.start("yes", "what nobody reads", stdout=writing)
+                os.close(writing)
+                client, connected = self.tcp_client("--no-reply", "--timeout", 0.2, stdin=reading)
+                os.close(reading)
+                while says and client.popen.poll() is None:
+                    with contextlib.suppress(OSError):  # it has just ended
+                        connected.sendall(b"x\n")
+                        time.sleep(0.02)  # this is how slow it drips
+                self.assert_fails(client, "127.0.0.1:.* took nothing more within [0-9.]+ s; the rest of the input was")
 
     def nowhere(self) -> int:
         """Return a descriptor of /dev/null."""

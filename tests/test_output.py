@@ -154,11 +154,15 @@ class Ends(TestCase):
 
     def test_lost_messages_are_shown_at_once_to_a_person(self) -> None:
         for typed, told in ((True, 1), (False, 0)):
-            shown = output_of(FakeTyped(typed=typed))
+            ledger = Ledger()
+            shown = output_of(FakeTyped(typed=typed), ledger)
+            ledger.add([b"a"], 1.0)
+            ledger.add([b"b"], 2.0)
             with mock.patch.object(shown, "complain") as complain:
-                shown.lose([b"a"], "no reply")
-                shown.lose([b"b"])
+                shown.give_up(ledger, 1.0, "no reply")
+                shown.give_up(ledger, 2.0)
             self.assertEqual(complain.call_args_list, [mock.call("no reply: a")] * told)
+            self.assertEqual(ledger.give_up(2.0), [b"a", b"b"] if typed else [], "a person's may still be answered")
 
 
 class Prompts(TestCase):

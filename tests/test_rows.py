@@ -74,6 +74,15 @@ class Scrolling(unittest.TestCase):
         self.assertEqual(self.shown(Row(), "You: ab", "cd"), ("You: abcd", 7))
         self.assertEqual(self.shown(Row(), "x" * 19), ("x" * 19, 19))
 
+    def test_a_window_of_any_width(self) -> None:
+        """Nothing is drawn beyond it, and the cursor stays in it; where nothing fits, nothing is drawn."""
+        for columns in range(1, 12):
+            for before, after in (("You: x", ""), ("You: x", "yz"), ("日本語", "日本語"), ("", "日本語"), ("", "")):
+                with self.subTest(columns=columns, before=before, after=after):
+                    text, column = self.shown(Row(), before, after, columns)
+                    self.assertLessEqual(len(place(text)), max(columns - 1, 0))
+                    self.assertLess(column, columns)
+
     def test_the_end_is_in_view_while_typing(self) -> None:
         row = Row()
         for length in range(1, 200):

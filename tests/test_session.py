@@ -271,7 +271,6 @@ class Phases(SessionTest):
         channel_before = dict(vars(self.channel))
         for _ in range(2):
             self.channel.due_at(5.0)
-            talking._is_unfinished()
             talking._unclosed()
             talking._is_awaited(self.channel)
             self.channel.room()

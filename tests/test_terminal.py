@@ -338,6 +338,18 @@ class Shared:
             self.assertEqual(terminal.wait(), 0)
             self.assertRegex(terminal.screen.rows[-2], "^2 sent, 2 confirmed, 0 lost; ")
 
+        def test_what_was_refused_is_named_once(self) -> None:
+            terminal, peer = self.conversation(columns=120)
+            for message in ("refused", "too"):
+                terminal.type(f"{message}\r")
+                self.assertEqual(peer.hear(), message)
+                peer.say("Error: the message could not be saved")
+                terminal.expect("Server: Error: the message could not be saved", "You:")
+            terminal.type("terminate\r")
+            self.assertEqual(terminal.wait(), 1)
+            error = rf"{self.script}: error: 2 messages were not confirmed by 127.0.0.1:{peer.port}: refused, too"
+            self.assertEqual(terminal.screen.rows[-3], error)
+
         def test_terminal_after_terminate(self) -> None:
             """It is as it was."""
             terminal, peer = self.conversation(columns=100)

@@ -23,6 +23,9 @@ class Relay:
         self._server_port = server_port
         self.flips: tuple[str, int] | None = None
         """Which way the next data go in which a byte is changed, and the place of the byte."""
+        self.surplus = b""
+        """What is added once to what goes down next; nothing goes up any more after it."""
+        self._is_cut = False
         self._ended = False
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -55,6 +58,11 @@ class Relay:
         if self.flips and self.flips[0] == way and data:
             data[self.flips[1]] ^= 1
             self.flips = None
+        if way == "down" and data and self.surplus:
+            data += self.surplus
+            self.surplus, self._is_cut = b"", True
+        elif way == "up" and data and self._is_cut:
+            return
         with contextlib.suppress(OSError):
             target.sendall(data)
         if not data:
@@ -100,6 +108,19 @@ class Flipped(TestCase):
         self.assertEqual(client.wait(), 1)
         self.assertRegex(client.errors, "connection to localhost port .* lost: .*; 1 message was not confirmed")
         self.assertNotIn("--tls", client.errors)
+
+    def test_what_was_confirmed_right_before_counts(self) -> None:
+        """It is told of when something more is to be sent, though nothing more has come since."""
+        client = self.client("tcp_client.py", *self.options)
+        client.type("0\n")
+        client.wait_for("^Message received: 0$")
+        self.relay.surplus = b"\x17\x03\x03\x00\x20" + b"x" * 32
+        client.type("1\n")
+        client.wait_for("^Message received: 1$")
+        client.type("2\n")
+        self.assertEqual(client.wait(), 1)
+        error = "tcp_client.py: error: connection to localhost port .* lost: .*; 1 message was not confirmed by .*: 2\n"
+        self.assertRegex(client.errors, rf"\A{error}3 sent, 2 confirmed, 1 lost; .*\n\Z")
 
     def test_a_damaged_handshake_after_a_good_one(self) -> None:
         client = self.client("tcp_client.py", *self.options, "--reconnect")
