@@ -29,7 +29,7 @@ TICK = 1.0
 """Seconds between two looks at what has run out of time."""
 RETRY = 0.02
 """Seconds between two looks at what nothing tells of: room for the record, the last client gone."""
-KEPT_READY = 1 << 20
+KEPT_READY = 1 << 18
 """Bytes that glibc keeps once they were asked for and freed (mallopt(3), M_MMAP_THRESHOLD). It would give back to the
 system what a pass needs, and each pass would ask for it anew, page by page, which costs as much as all the rest."""
 STOP_WITHIN = 1.5
