@@ -127,7 +127,7 @@ class Loop:
             wait = min(wait, PAUSE)
         found = self._poller.poll(0.0 if turns and gives_turns else wait)
         due = turns if gives_turns else collections.deque()
-        if pourers and not due:
+        if pourers and not due and (gives_turns or self._doors):
             pouring = [descriptor for descriptor, _ in self._pouring.poll(0.0)]
             due.extend(pouring if gives_turns else filter(self._doors.__contains__, pouring))
         if not due and len(found) == 1 and found[0][0] not in functions:
