@@ -511,8 +511,9 @@ class Summaries(AccountingTest):
         server.close()
         feeder.join()
         self.assertEqual(client.wait(), 1)
-        shown = [line for line in client.output.splitlines(keepends=True) if line.endswith("\n")]
-        self.assert_same(shown, [f"{CONFIRMATION}{number:0200}\n" for number in range(len(shown))])
+        whole = len(f"{CONFIRMATION}{0:0200}")
+        shown = [line for line in client.output.splitlines() if len(line) >= whole]  # the last may lack its end alone
+        self.assert_same(shown, [f"{CONFIRMATION}{number:0200}" for number in range(len(shown))])
         summary = SUMMARY.match(client.errors.splitlines()[-1])
         assert summary is not None
         self.assertEqual(int(summary[2]), len(shown))
