@@ -18,16 +18,14 @@ if TYPE_CHECKING:
     from peer import Peer
 
 WORK_AT_ONCE = 200
-"""What a pass may do for this: a call of the system counts for one, and so do WORTH_A_CALL bytes, or 32 lines."""
-WORTH_A_CALL = 4096
+"""What a pass may do for this: a call of the system counts for one, and so do so many bytes, or lines."""
+WORTH_A_CALL, LINES_WORTH_A_CALL = 4096, 256
 LAST_WORK = 20_000
 """The same for the end of a server."""
 PORTION = 1 << 16
-"""Bytes that one is told in a turn; the last line may go beyond."""
+"""Bytes that one is told in a turn; what was said at once may go beyond."""
 LINES_AT_ONCE = 64
 """Lines that one is told in a turn if each takes a call of its own."""
-MAX_PORTIONS = 16
-"""Portions that are kept ready."""
 MAX_LAG, GRACE = 1 << 20, 1.0
 """Bytes that a listener may lag behind when it has had so many seconds to read them."""
 MAX_KEPT = 16 << 20
@@ -47,20 +45,50 @@ def affordable(lines: list[bytes], said: int, told: int) -> tuple[list[bytes], i
     return affordable, told
 
 
-class Portion:
-    """What those who are equally far are told in a turn: lines, up to where, who said them, and how much work it is."""
+class Page:
+    """What was said one after another, until it was PORTION bytes, so that all who lag are told the same portions."""
 
-    def __init__(self, said: list[tuple[bytes, Peer | None, float]], start: int, most: int) -> None:
-        size, stop = 0, start
-        while stop < min(start + most, len(said)) and size < PORTION:
-            size += len(said[stop][0]) + 1
-            stop += 1
-        self.stop = stop
-        self.lines = [line for line, _, _ in said[start:stop]]
-        self.speakers = {speaker for _, speaker, _ in said[start:stop]}
-        calls = len(self.lines) if most == LINES_AT_ONCE else 1
-        self.work = calls + size / WORTH_A_CALL + len(self.lines) / 32
-        self.is_cut = size >= PORTION or len(self.lines) == most
+    def __init__(self, start: int) -> None:
+        self.start = start
+        """The number of its first line."""
+        self.lines: list[bytes] = []
+        self._speakers: list[Peer | None] = []
+        self.size = 0
+        """Bytes, with an ending for each line."""
+        self.said_at = 0.0
+        """When the last of it was said, in seconds of time.monotonic()."""
+        self._ready: tuple[object, list[bytes], set[Peer | None], float] = (None, [], set(), 0.0)
+
+    def end(self) -> int:
+        """Return the number of the line that comes next."""
+        return self.start + len(self.lines)
+
+    def add(self, speaker: Peer | None, lines: list[bytes], size: int) -> None:
+        """Add what one says, which is so many bytes."""
+        self.lines += lines
+        self._speakers += [speaker] * len(lines)
+        self.size += size
+        self.said_at = time.monotonic()
+
+    def portion(self, number: int, most: int) -> tuple[list[bytes], set[Peer | None], float]:
+        """Return lines from this number on, who said them, and how much work it is to tell them.
+
+        Mostly it is ready, since those who are equally far have their turns one after another.
+        """
+        key = (number, most, len(self.lines))
+        if self._ready[0] != key:
+            start = number - self.start
+            lines = self.lines[start : start + most]
+            calls = len(lines) if most == LINES_AT_ONCE else 1
+            work = calls + sum(map(len, lines)) / WORTH_A_CALL + len(lines) / LINES_WORTH_A_CALL
+            self._ready = (key, lines, set(self._speakers[start : start + most]), work)
+        return self._ready[1:]
+
+    def of_others(self, peer: Peer, number: int, most: int) -> list[bytes]:
+        """Return those of so many lines from this number on that the peer has not said itself."""
+        start = max(number - self.start, 0)
+        said = zip(self.lines[start : start + most], self._speakers[start : start + most])
+        return [line for line, speaker in said if speaker is not peer]
 
 
 class Audience:
@@ -69,10 +97,8 @@ class Audience:
     def __init__(self, listeners: Callable[[], Iterable[Peer]], attend: Callable[..., None]) -> None:
         """Take what returns all who listen, and what takes a step with one of them; see Service.attend()."""
         self._listeners, self._attend = listeners, attend
-        self._said: list[tuple[bytes, Peer | None, float]] = []
-        self._first = 0
+        self._pages = [Page(0)]
         self._bytes = 0
-        self._portions: dict[tuple[int, int], Portion] = {}
         self._work = 0.0
         self._offered = 0
         self._round: deque[Peer] = deque()
@@ -82,7 +108,7 @@ class Audience:
 
     def end(self) -> int:
         """Return the number of the next line that will be said."""
-        return self._first + len(self._said)
+        return self._pages[-1].end()
 
     def is_busy(self) -> bool:
         """Tell whether somebody may still have to be told something that can be sent at once."""
@@ -98,9 +124,11 @@ class Audience:
 
     def say(self, speaker: Peer | None, lines: list[bytes]) -> None:
         """Take what one says to all others, lines without an ending; None: somebody elsewhere."""
-        now = time.monotonic()
-        self._said += [(line, speaker, now) for line in lines]
-        self._bytes += sum(map(len, lines)) + len(lines)
+        if self._pages[-1].size >= PORTION:
+            self._pages.append(Page(self.end()))
+        size = sum(map(len, lines)) + len(lines)
+        self._pages[-1].add(speaker, lines, size)
+        self._bytes += size
         self._is_telling, self._is_new = True, False
 
     def tell_some(self, work: float = WORK_AT_ONCE) -> None:
@@ -116,28 +144,26 @@ class Audience:
 
     def tell(self, peer: Peer) -> None:
         """Tell one the next of what others have said, unless it has not taken yet what it was told before."""
-        behind = self.end() - peer.heard
-        missed = max(behind - len(self._said), behind - peer.most_behind())
+        end = self.end()
+        missed = max(self._pages[0].start, end - peer.most_behind()) - peer.heard
         if missed > 0:
             peer.heard += missed
             peer.miss(missed)
-        if peer.heard < self.end() and peer.can_hear():
-            start = peer.heard - self._first
-            portion = self._portion(start, LINES_AT_ONCE if peer.takes_line_by_line else MAX_KEPT)
-            peer.heard = self._first + portion.stop
-            lines = portion.lines
-            if peer in portion.speakers:
-                lines = [line for line, speaker, _ in self._said[start : portion.stop] if speaker is not peer]
+        if peer.heard < end and peer.can_hear():
+            page = next(page for page in reversed(self._pages) if page.start <= peer.heard)
+            lines, speakers, work = page.portion(peer.heard, LINES_AT_ONCE if peer.takes_line_by_line else MAX_KEPT)
+            number, peer.heard = peer.heard, peer.heard + len(lines)
+            if peer in speakers:
+                lines = page.of_others(peer, number, len(lines))
             if lines:
                 peer.hear(lines)
-                self._work -= portion.work
+                self._work -= work
             self._is_telling = True  # what all have heard by now is dropped when a round begins
 
     def tell_rest(self, peer: Peer) -> None:
         """Tell one all that is left, taken or not, since it leaves."""
-        start = max(peer.heard - self._first, len(self._said) - peer.most_behind(), 0)
-        lines = [line for line, speaker, _ in self._said[start:] if speaker is not peer]
-        peer.heard = self.end()
+        heard, peer.heard = max(peer.heard, self.end() - peer.most_behind()), self.end()
+        lines = [line for page in self._pages for line in page.of_others(peer, heard, len(page.lines))]
         if lines:
             self._work -= sum(map(len, lines)) / WORTH_A_CALL
             peer.hear(lines)
@@ -150,42 +176,35 @@ class Audience:
                 self._attend(peer, self.tell_rest, peer)
 
     def _take_turn(self, peer: Peer) -> None:
-        """Tell one a portion; its turn goes on until it has heard all that was said before the round, if it can."""
+        """Tell one a portion; it has another turn in this round unless it has heard all that was said before it."""
         before = peer.heard
         self._work -= 0.1
         self._attend(peer, self.tell, peer)
         if before < peer.heard < self._round_end and peer.can_hear():
-            self._round.appendleft(peer)
+            self._round.append(peer)
 
     def _begin_round(self) -> None:
         """Drop what all have heard, and begin anew if somebody has not heard all."""
         end, present = self.end(), list(self._listeners())
-        self._drop(min((peer.heard for peer in present), default=end) - self._first)
+        heard = min((peer.heard for peer in present), default=end)
+        self._keep([page for page in self._pages if page.end() > heard])
         self._is_new = True
         self._offered, self._round, self._round_end = self._round_end, deque(present), end
         self._is_telling = any(peer.heard < end and peer.can_hear() for peer in present)
 
-    def _portion(self, start: int, most: int) -> Portion:
-        """Return what is told in a turn that begins there; made ready once for all who are equally far."""
-        found = self._portions.get((start, most))
-        if len(self._portions) > MAX_PORTIONS:
-            self._portions.clear()
-        if not found or not (found.is_cut or found.stop == len(self._said)):
-            found = self._portions[start, most] = Portion(self._said, start, most)
-        return found
-
     def _drop_old(self, now: float) -> None:
-        count, kept, offered = 0, self._bytes, self._offered - self._first
-        while kept > MAX_KEPT or (kept > MAX_LAG and count < offered and self._said[count][2] < now - GRACE):
-            kept -= len(self._said[count][0]) + 1
+        """Drop what all had GRACE seconds to read, and what is too much but for the last of it, which is told once."""
+        count, kept = 0, self._bytes
+        for page in self._pages:
+            is_old = page.end() <= self._offered and page.said_at < now - GRACE
+            if not (kept > MAX_LAG and is_old) and not (kept > MAX_KEPT and page is not self._pages[-1]):
+                break
+            kept -= page.size
             count += 1
         if count:
-            self._drop(count)
+            self._keep(self._pages[count:])
             self._is_telling = True  # who is cut off now has a turn for that
 
-    def _drop(self, count: int) -> None:
-        if count > 0:
-            self._bytes -= sum(len(line) + 1 for line, _, _ in self._said[:count])
-            del self._said[:count]
-            self._first += count
-            self._portions.clear()
+    def _keep(self, pages: list[Page]) -> None:
+        self._pages = pages or [Page(self.end())]
+        self._bytes = sum(page.size for page in self._pages)

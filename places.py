@@ -38,6 +38,8 @@ SELECTABLE = 512
 
 FEW, SHORT_LINE = 2048, 32
 """Bytes read at once from who sends lines that are shorter on average than so many: each line costs time."""
+NEW = 256
+"""Bytes read at once from a newcomer, until it sends more; so thousands who come in at once hold up nobody."""
 MANY = 32
 """Lines in one portion with which a client has to wait for its turn."""
 
@@ -58,7 +60,7 @@ class Guest(Peer):
         """When it has to be through the entrance, or gone; the same."""
         self.takes_turns = False
         """Whether it is served after all others, since it brings much at once."""
-        self.read_size = FEW
+        self.read_size = NEW
         """Bytes to read from it at once."""
 
     def move(self, place: set[Any], phase: Callable[[], None], events: int = READ) -> None:

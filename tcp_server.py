@@ -22,7 +22,7 @@ from lines import Lines
 from listening import is_forged, open_all, prepare
 from loop import WRITE
 from peer import Transport
-from places import FEW, MANY, Places
+from places import MANY, Places
 from serving import Server, add_arguments, network, serve
 from sockets import keep_alive, limit_patience, reuse_address, send_at_once
 from telnet import Opening
@@ -135,6 +135,8 @@ class Connection(Entrance):
         self._service.join(self)
         self._service.show(self, "Connected by")
         self._take(data)  # b"" after a handshake, with which TLS may have taken more
+        if self._service.audience and self._service.audience.is_full():
+            self.take_turns(True)
 
     def read(self) -> None:
         """Take what the client has sent; b"" is the end of it."""
@@ -230,7 +232,7 @@ class Connection(Entrance):
         """Hand the lines that are whole now to the service."""
         self.heard_at = self.loop.now
         lines, service = self.lines.take(data), self._service
-        if len(data) >= FEW or len(lines) > MANY or self.takes_turns:
+        if len(data) >= self.read_size or len(lines) > MANY or self.takes_turns:
             self.mind_others(len(data), len(lines))
         if self.lines.unfinished and len(self.lines.unfinished) > service.longest_line:
             lines += self.lines.cut()  # too long already: the service refuses it, and ends the conversation

@@ -25,7 +25,7 @@ from unittest import mock
 from hostile import CONFIRMATION, MIB, PeerTest, as_root, cpu_seconds, fill, on_linux
 from support import Server, new_certificate, receive_lines, resident_bytes, wait_until, with_constants
 
-from audience import Audience
+from audience import MAX_KEPT, PORTION, Audience
 from characters import ALONE
 from listening import is_forged
 from packet_info import PacketInfo
@@ -590,7 +590,7 @@ class AudienceTest(unittest.TestCase):
         room.say(listeners[0], [b"x"])
         room.tell_some()
         self.assertFalse(room.is_busy() or room.is_full())
-        self.assertLessEqual(len(room._said), 1, "what all have heard is dropped")
+        self.assertLessEqual(sum(len(page.lines) for page in room._pages), 1, "what all have heard is dropped")
 
     def test_a_pass_makes_so_many_calls(self) -> None:
         room, listeners = self.audience(1000)
@@ -642,6 +642,47 @@ class AudienceTest(unittest.TestCase):
             room.tell_some(200)
             self.assertTrue(room.is_busy())
         self.assertTrue(10 <= turns <= 30, turns)
+
+    def test_no_turn_is_long(self) -> None:
+        """However far behind somebody is, the others have their turn after one portion."""
+        room, listeners = self.audience(3)
+        for number in range(10):
+            room.say(None, [b"%d" % number * PORTION])
+        while room.is_busy():
+            room.tell_some(1)
+            counts = [len(listener.told) for listener in listeners]
+            self.assertLessEqual(max(counts) - min(counts), 1, counts)
+        self.assertEqual(counts, [10] * 3)
+
+    def test_what_those_are_told_who_lag_is_made_ready_once(self) -> None:
+        """Also for one who came in the middle of a portion."""
+        room, listeners = self.audience(2)
+        heard: list[list[list[bytes]]] = [[], []]
+        for listener, portions in zip(listeners, heard):
+            listener.hear = portions.append
+        room.say(None, [b"x" * 9] * 1000)
+        listeners[1].heard = room.end()
+        for _ in range(20):
+            room.say(None, [b"x" * 9] * 1000)
+        while room.is_busy():
+            room.tell_some(1)
+        self.assertEqual([len(lines) for lines in heard[0]], [7000] * 3)
+        self.assertEqual([len(lines) for lines in heard[1]], [6000, 7000, 7000])
+        for one, other in zip(heard[0][1:], heard[1][1:]):
+            self.assertIs(one, other)
+
+    def test_the_longest_line_is_told(self) -> None:
+        """Though it is more than is kept; what was said before it goes."""
+        room, listeners = self.audience(2)
+        listeners[1].listens = False
+        room.say(None, [b"x" * PORTION])
+        room.say(None, [b"y" * (MAX_KEPT + 1)])
+        room.tell_some()
+        self.assertEqual([line[:1] for line in listeners[0].told], [b"y"])
+        listeners[1].listens = True
+        room.tell_some()
+        self.assertEqual([line[:1] for line in listeners[1].told], [b"y"])
+        self.assertEqual([listener.missed for listener in listeners], [1, 1])
 
     def test_who_listens_misses_nothing(self) -> None:
         """Though much more is said while all have a turn than fits into a portion, and that takes long."""

@@ -386,6 +386,21 @@ class LongLines(PeerTest):
                 connection.read()
             self.assertEqual(connected.recv.call_args.args[0], size, line[-10:])
 
+    def test_newcomers_bring_little_at_once(self) -> None:
+        """What they say first is a small portion; and in a room that has much to tell, it waits for its turn."""
+        for is_full in (False, True):
+            connected, listener = mock.Mock(), mock.Mock()
+            listener.service.longest_line, listener.service.received_bytes = 65538, 0
+            listener.service.audience.is_full.return_value = is_full
+            listener.record.heading.return_value = b""
+            connection = tcp_server.Connection(listener, connected, "127.0.0.1:9000", "127.0.0.1", Lines())
+            connected.recv.side_effect = functools.partial(self._endless, b"\n")
+            connection.begin()
+            self.assertEqual(connection.takes_turns, is_full)
+            connection.read()
+            self.assertEqual(connected.recv.call_args.args[0], places.NEW)
+            self.assertTrue(connection.takes_turns)
+
     @staticmethod
     def _endless(line: bytes, size: int) -> bytes:
         return (line * (size // len(line) + 1))[:size]
