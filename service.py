@@ -13,7 +13,7 @@ import re
 from common import CONFIRMATION, EXIT, NOT_OBEYED, NOT_SAVED, SHUTTING_DOWN, TERMINATE, TOO_LONG, WORDS, reason
 from gate import Gate
 from lines import as_line
-from text import TYPE_CHECKING, ending, visible, without_ending
+from text import TYPE_CHECKING, ending, without_ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,7 +60,7 @@ class Service:
         if options.reply == "relay":
             from audience import Audience
 
-            self.audience = Audience(self._peers, self.attend)
+            self.audience = Audience(self.peers, self.attend)
         self.stage = Stage.SERVING
         self.reply: str = options.reply
         self.max_message: int = options.max_message
@@ -70,6 +70,8 @@ class Service:
         self.received: list[Received] = []
         self.texts: list[bytes] = []
         """What was received and not answered yet, and the text of each of those."""
+        self.typed: list[Row] = []
+        """What the person at the server typed and is to be saved."""
         self.received_bytes = 0
         """What a pass has read, each message counted as MESSAGE_COST bytes more."""
         self._words: frozenset[bytes] = frozenset() if options.no_words else WORDS
@@ -81,7 +83,6 @@ class Service:
             self._keeping = Keeping(self, archive)
         self._exit_from: str = options.exit_from
         self._shows: bool = not options.quiet
-        self._typed: list[Row] = []
         self._leaving: dict[Peer, bool] = {}
         self._told_to_stop: set[Peer] = set()
 
@@ -100,25 +101,20 @@ class Service:
         """End a conversation at the end of this pass, after its replies."""
         self._leaving.setdefault(peer, False)
 
-    def type_line(self, line: bytes) -> None:
-        """Take a line that the person at the server typed."""
-        if line.strip() == EXIT:
-            self.ask_to_stop("[Server] Shutdown command typed.")
-        elif self.stage is Stage.SERVING and line.startswith(b"@"):
-            name, _, text = line[1:].partition(b" ")
-            self._tell_one(visible(name), text)
-        elif self.stage is Stage.SERVING:
-            self._typed.append((self.transports[0].protocol.lower(), "sent", "*", None, line))
-            count = len(self._peers())
-            self.record.line(f"[Server] To {count} client{'s' * (count != 1)}: ", "", visible(line))
-            if not count:
-                self.record.line("[Server] Nobody is there to read that.")
-            self._tell_all([line])
-
     def hear(self, lines: list[bytes]) -> None:
         """Tell everybody in the room what was said to other servers of it."""
         if self.audience:
             self.audience.say(None, [as_line(line, self._ending) for line in lines])
+
+    def peers(self) -> list[Peer]:
+        """Return all who are to hear what others say, or the person at the server."""
+        return [peer for transport in self.transports for peer in transport.peers()]
+
+    def tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
+        """Tell everybody lines of the server's own, without an ending, but for some."""
+        for peer in self.peers():
+            if peer not in except_for:
+                self.attend(peer, peer.tell, lines)
 
     def is_serving(self) -> bool:
         """Tell whether nothing has asked the server to stop."""
@@ -128,7 +124,7 @@ class Service:
         """Save, show and answer all that was received since the last call."""
         received, texts, size = self.received, self.texts, self.received_bytes
         self.received, self.texts, self.received_bytes = [], [], 0
-        typed, self._typed = self._typed, []
+        typed, self.typed = self.typed, []
         text = b" ".join(texts)
         if may_hold_words(received, text) or max(map(len, texts), default=0) > self.max_message:
             received = self._sort_out(received)
@@ -265,28 +261,11 @@ class Service:
                 start = peer.name.encode() + b": "
                 audience.say(peer, [start + as_line(without_ending(message), self._ending) for message in messages])
 
-    def _tell_one(self, name: str, line: bytes) -> None:
-        found = [peer for peer in self._peers() if peer.where == name]
-        if not found:
-            self.record.line(f"[Server] Nobody here has the address {name}. Nothing was sent.")
-        for peer in found[:1]:
-            self._typed.append((peer.protocol.lower(), "sent", peer.where, peer.subject or None, line))
-            self.record.line("[Server] To ", peer.name, f": {visible(line)}")
-            self.attend(peer, peer.tell, [line])
-
-    def _peers(self) -> list[Peer]:
-        return [peer for transport in self.transports for peer in transport.peers()]
-
-    def _tell_all(self, lines: list[bytes], except_for: Iterable[Peer] = ()) -> None:
-        for peer in self._peers():
-            if peer not in except_for:
-                self.attend(peer, peer.tell, lines)
-
     def _stop(self) -> None:
         self.stage = Stage.STOPPING
         if self.audience:
             self.audience.finish()
-        self._tell_all([SHUTTING_DOWN], self._told_to_stop)
+        self.tell_all([SHUTTING_DOWN], self._told_to_stop)
         for transport in self.transports:
             transport.stop()
 

@@ -9,6 +9,7 @@ import sys
 import time
 
 from common import Parser, whole_number
+from console import Console
 from loop import Loop
 from peer import Peer
 from record import Record, TimedRecord
@@ -120,12 +121,8 @@ class Server:
 
     def run(self) -> None:
         """Serve until told to stop; then give the archive, and after it the clients, STOP_WITHIN seconds."""
-        self.loop.watch(self.typed.socket.fileno(), self._read_typed)
-        self.typed.start()
         self.record.tick(time.monotonic())
-        self.record.line("Type a line to send it to every client, 'exit' to stop.")
-        self.record.flush()
-        self.typed.ask()
+        Console(self.typed, self.service, self.loop).start()
         while self.service.is_serving():
             self._pass(RETRY if self.record.waits() else TICK)
         self._pass_until(lambda: self.service.stage is Stage.STOPPING)
@@ -190,21 +187,6 @@ class Server:
             self.service.blame(owner, error)
         else:
             self.record.fault(error)
-
-    def _read_typed(self) -> None:
-        lines = self.typed.read()
-        for line in lines or ():
-            self.service.type_line(line)
-            if self.service.stage is Stage.SERVING:
-                self.typed.ask()
-        if lines is None:
-            self.loop.forget(self.typed.socket.fileno())
-            if self.typed.typed:
-                self.typed.close()
-            if self.typed.problem:
-                self.record.line(f"[Server] Cannot read standard input: {self.typed.problem}.", trouble=True)
-            elif self.typed.typed:
-                self.record.line("[Server] End of input. Serving goes on; Ctrl-C stops it.")
 
     def _take_signal(self, number: int, _: object) -> None:
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

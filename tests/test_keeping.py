@@ -6,7 +6,7 @@ import unittest
 from typing import Callable
 from unittest import mock
 
-from test_service import FakeArchive, FakePeer, is_stopping, service_with, shown
+from test_service import FakeArchive, FakePeer, is_stopping, service_with, shown, type_line
 
 import keeping
 from common import CONFIRMATION, NOT_SAVED, SHUTTING_DOWN
@@ -122,7 +122,7 @@ class Waiting(unittest.TestCase):
 
     def test_the_person_is_told_what_was_not_saved(self) -> None:
         service, archive, one, _ = self.serve()
-        service.type_line(b"Hello!")
+        type_line(service, b"Hello!")
         service.finish_pass()
         self.assertEqual(one.events, [("told", b"Hello!")])
         archive.tell(saved=False)

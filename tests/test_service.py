@@ -14,6 +14,7 @@ import support  # noqa: F401  # which makes the rooms importable
 import common
 import serving
 from common import CONFIRMATION, NOT_SAVED, SHUTTING_DOWN
+from console import Console
 from gate import Gate
 from peer import Peer
 from service import MESSAGE_COST, Service, Stage
@@ -52,6 +53,11 @@ class FakePeer(Peer):
 
     def is_local(self) -> bool:
         return self.local
+
+
+def type_line(service: Service, line: bytes) -> None:
+    """Type a line at a server."""
+    Console(mock.Mock(), service, mock.Mock()).take(line)
 
 
 class FakeTransport:
@@ -251,14 +257,14 @@ class Decisions(unittest.TestCase):
 
     def test_a_line_typed_at_the_server_goes_to_everybody_as_it_is(self) -> None:
         service, peers = service_with()
-        service.type_line(b" Hi \xff there ")
+        type_line(service, b" Hi \xff there ")
         self.assertEqual([peer.events for peer in peers], 2 * [[("told", b" Hi \xff there ")]])
-        service.type_line(b"terminate")
+        type_line(service, b"terminate")
         self.assertFalse(is_stopping(service), "the person at the server has only 'exit'")
 
     def test_exit_typed_at_the_server(self) -> None:
         service, peers = service_with("--exit-from", "nobody")
-        service.type_line(b" exit ")
+        type_line(service, b" exit ")
         self.assertFalse(is_stopping(service), "what came in this pass is answered first")
         service.finish_pass()
         self.assertTrue(is_stopping(service))
@@ -381,7 +387,7 @@ class Saved(unittest.TestCase):
     def test_what_is_kept(self) -> None:
         archive = FakeArchive()
         service, (peer, other) = service_with("--max-message", "9", archive=archive)
-        service.type_line(b"typed")
+        type_line(service, b"typed")
         service.receive(peer, [b"one\r\n", b"far too long"])
         service.receive(other, [b"two", b"terminate"])
         self.assertEqual(archive.rows, [])
@@ -417,7 +423,7 @@ class Stops(unittest.TestCase):
     def test_a_server_that_is_asked_twice_stops_once(self) -> None:
         """And tells each client once, except for who was told already."""
         ways = {
-            "typed": lambda service, _: service.type_line(b"exit"),
+            "typed": lambda service, _: type_line(service, b"exit"),
             "said": lambda service, peer: service.receive(peer, [b"exit"]),
             "signal": lambda service, _: service.ask_to_stop("[Server] SIGTERM received."),
         }
@@ -441,8 +447,8 @@ class Stops(unittest.TestCase):
 
     def test_why_it_stops_is_shown(self) -> None:
         service, (peer, _) = service_with()
-        service.type_line(b"exit")
-        service.type_line(b"nobody hears this")
+        type_line(service, b"exit")
+        type_line(service, b"nobody hears this")
         service.receive(peer, [b"exit\n"])
         service.finish_pass()
         self.assertEqual(
@@ -455,14 +461,14 @@ class Stops(unittest.TestCase):
 
     def test_what_is_typed_while_nobody_is_there(self) -> None:
         service, _ = service_with(peers=0)
-        service.type_line(b"anybody?")
+        type_line(service, b"anybody?")
         said = ["[Server] To 0 clients: anybody?", "[Server] Nobody is there to read that."]
         self.assertEqual(shown(service), said)
 
     def test_what_is_typed_is_shown(self) -> None:
         for peers, start in ((1, "To 1 client: "), (2, "To 2 clients: ")):
             service, _ = service_with(peers=peers)
-            service.type_line("Grüße\x1b[2J".encode())
+            type_line(service, "Grüße\x1b[2J".encode())
             self.assertEqual(shown(service), [f"[Server] {start}Grüße\\x1b[2J"])
 
 
@@ -499,7 +505,7 @@ class Faults(unittest.TestCase):
     def test_a_line_that_is_typed(self) -> None:
         service, (peer, other) = service_with()
         peer.broken = BrokenPipeError(32, "Broken pipe")
-        service.type_line(b"hello")
+        type_line(service, b"hello")
         self.assertEqual(peer.events, [("closed", "Broken pipe")])
         self.assertEqual(other.events, [("told", b"hello")])
 
