@@ -37,9 +37,8 @@ class Archive:
         self._path = os.path.realpath(path)  # SQLite puts its log there; it takes :memory: for something else
         self._log_path = f"{self._path}-wal"
         self._size = self._log_size = 0
-        self._failing = False
         self._unsaved = 0
-        """Messages that could not be saved since it last went well."""
+        """Messages that could not be saved since it last went well; none: it goes well."""
         self._database: sqlite3.Connection | None = None
         self._descriptor = -1
         """The open file once more, to tell whether it still has a name."""
@@ -56,7 +55,7 @@ class Archive:
 
     def _store(self, rows: list[Row]) -> bool:
         at = utc()
-        patience = IMPATIENCE if self._failing else PATIENCE
+        patience = IMPATIENCE if self._unsaved else PATIENCE
         try:
             with self._open(patience) as database:  # which commits at the end, or rolls back
                 database.execute(f"PRAGMA busy_timeout = {patience}")
@@ -67,14 +66,13 @@ class Archive:
             self._size, self._log_size = max(self._size, size_of(self._path)), size_of(self._log_path)
         except (OSError, sqlite3.Error) as error:
             problem = f"save messages in {self._path}: {reason(error)}; their senders are told"
-            if not (self._failing or complain(f"cannot {problem}")):
+            if not (self._unsaved or complain(f"cannot {problem}")):
                 self._record.line(f"[Server] Cannot {problem}", trouble=True)
-            self._failing = True
             self._unsaved += len(rows)
             return False
-        if self._failing:
+        if self._unsaved:
             self._record.line(f"[Server] Messages are saved again; {self._unsaved} were not.")
-        self._failing, self._unsaved = False, 0
+            self._unsaved = 0
         return True
 
     def close(self) -> None:
