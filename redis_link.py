@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     """Gets the answers to a question; None if there will be none."""
 
 SLOW = 5.0
-"""Seconds within which a connection is made, and an answer is there."""
+"""Seconds within which a link stands, and within which an answer is there."""
 PAUSE, LONGEST_PAUSE = 0.1, 10.0
 """Seconds before it is tried again: about so many at first, twice as many each time, up to the longest."""
 SEND_SIZE = 1 << 16
@@ -41,7 +41,6 @@ class State(enum.Enum):
 
     DOWN = enum.auto()
     CONNECTING = enum.auto()
-    GREETING = enum.auto()
     UP = enum.auto()
     CLOSED = enum.auto()
 
@@ -49,8 +48,9 @@ class State(enum.Enum):
 class Link:
     """A connection to the first of some addresses that answers. What the loop calls is what is to be done next.
 
-    Once it stands, `greeting` is asked, as many commands as told, and `greet` gets the answers: it returns what is
-    wrong with them, or "". Then `changed` is called with ""; when the link breaks, or cannot be made, with the reason.
+    First, `greeting` is asked, as many commands as told, and `greet` gets the answers: it returns what is wrong with
+    them, or "". Then the link stands, and `changed` is called with ""; when it breaks, or cannot be made, with the
+    reason.
     """
 
     def __init__(self, loop: Loop, addresses: list[tuple[socket.AddressFamily, Address]]) -> None:
@@ -59,14 +59,14 @@ class Link:
         self._tries = 0
         self._pause = PAUSE
         self._due = 0.0
-        """When it has to stand; while it is down, when to try again; in seconds of time.monotonic()."""
+        """When to try again while it is down, in seconds of time.monotonic()."""
         self._socket: Any = None
         self._unsent = bytearray()
         self._replies = Replies()
         self._answers: collections.deque[Any] = collections.deque()
         """What has come for the first question, whose other answers are still to come."""
         self._questions: collections.deque[tuple[int, float, Done]] = collections.deque()
-        """How many answers each still wants, until when, and what gets them."""
+        """How many answers each wants, until when, in the same seconds, and what gets them."""
         self.state = State.DOWN
         self.context: ssl.SSLContext | None = None
         self.host = ""
@@ -79,7 +79,10 @@ class Link:
         """Begin to connect to the next address."""
         family, address = self._addresses[self._tries % len(self._addresses)]
         self._tries += 1
-        self.state, self._due = State.CONNECTING, time.monotonic() + SLOW
+        self.state = State.CONNECTING
+        commands, count = self.greeting
+        self._unsent += commands
+        self._questions.append((count, time.monotonic() + SLOW, self._end_greeting))
         try:
             self._socket = socket.socket(family, socket.SOCK_STREAM)
             self._socket.setblocking(False)
@@ -93,10 +96,12 @@ class Link:
 
     def ask(self, commands: bytes, count: int, done: Done) -> None:
         """Send so many commands; call `done` with the answers, in the order of the questions, or None without them."""
-        if self.state is State.UP:
-            self._ask(commands, count, done)
-        else:
+        if self.state is not State.UP:
             done(None)
+            return
+        self._unsent += commands
+        self._questions.append((count, self._loop.now + SLOW, done))
+        self._send()
 
     def give_way(self) -> None:
         """Be read from after all others, and when the loop has time for it."""
@@ -107,7 +112,7 @@ class Link:
         """Try again, or give up, what is due by `now`, a time of time.monotonic()."""
         if self.state is State.DOWN and self._due <= now:
             self.connect()
-        elif (self.state is State.CONNECTING and self._due < now) or (self._questions and self._questions[0][1] < now):
+        elif self._questions and self._questions[0][1] < now:
             self.fail(f"no answer within {SLOW:g} s")
 
     def fail(self, why: str) -> None:
@@ -150,7 +155,7 @@ class Link:
             )
             self._shake_hands()
         else:
-            self._greet()
+            self._send()
 
     def _shake_hands(self) -> None:
         import ssl
@@ -166,11 +171,7 @@ class Link:
         except OSError as error:
             self.fail(f"TLS failed: {in_words(error)}")
         else:
-            self._greet()
-
-    def _greet(self) -> None:
-        self.state = State.GREETING
-        self._ask(*self.greeting, self._end_greeting)
+            self._send()
 
     def _end_greeting(self, answers: list[Any] | None) -> None:
         if answers is None:
@@ -181,11 +182,6 @@ class Link:
         else:
             self.state, self._pause, self._tries = State.UP, PAUSE, 0
             self.changed("")
-
-    def _ask(self, commands: bytes, count: int, done: Done) -> None:
-        self._questions.append((count, self._loop.now + SLOW, done))
-        self._unsent += commands
-        self._send()
 
     def _send(self) -> None:
         try:
@@ -209,11 +205,13 @@ class Link:
         except OSError as error:
             if not would_block(error):
                 self.fail(reason(error).lower())
+                return
         except ValueError as error:
             self.fail(f"it does not speak Redis's protocol: {error}")
-        self._deliver()
+            return
         if self._unsent:
             self._send()
+        self._deliver()
 
     def _deliver(self) -> None:
         """Answer the questions whose answers are all there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import unittest
 from typing import Any
@@ -43,8 +44,7 @@ class Links(TestCase):
         self.link.connect()
         redis = self.accept(self.listener)
         redis.sendall(greeting)
-        wait_until(lambda: self.turn() and self.link.state is not State.CONNECTING, "connected")
-        wait_until(lambda: self.turn() and self.link.state is not State.GREETING, "greeted")
+        wait_until(lambda: self.turn() and self.link.state is not State.CONNECTING, "greeted")
         self.assertEqual(redis.recv(100), command("PING"))
         return redis
 
@@ -125,8 +125,20 @@ class Links(TestCase):
             self.addCleanup(self.link.close)
             self.link.greeting, self.link.changed = (command("PING"), 1), self.note
             self.link.connect()
-            wait_until(lambda: self.turn() and self.link.state is State.GREETING, "connected")
-        self.assertEqual(self.problems, [])
+            wait_until(lambda: self.turn() and select.select([self.listener], [], [], 0)[0], "the next is tried")
+        self.assertEqual((self.problems, self.link.state), ([], State.CONNECTING))
+
+    def test_the_next_address_is_tried_when_the_first_says_nothing_good(self) -> None:
+        first = self.listen()
+        self.link = Link(self.loop, [(socket.AF_INET, one.getsockname()) for one in (first, self.listener)])
+        self.addCleanup(self.link.close)
+        self.link.greeting, self.link.changed = (command("PING"), 1), self.problems.append
+        self.link.connect()
+        self.accept(first).sendall(b"HTTP/1.1 400\r\n")
+        wait_until(lambda: self.turn() and select.select([self.listener], [], [], 0)[0], "the next is tried")
+        self.accept(self.listener).sendall(b"+PONG\r\n")
+        wait_until(lambda: self.turn() and self.problems, "a change")
+        self.assertEqual((self.problems, self.link.state), ([""], State.UP))
 
     def test_closed_for_good(self) -> None:
         self.come_up()
