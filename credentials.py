@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import math
 import ssl
 import time
 
@@ -49,20 +50,20 @@ class Credentials:
         self._context = server_context(*self._files)
         path = self._files[0]
         end = good_until(path)
-        left = WARN_BEFORE * DAY if end is None else end - time.time()
+        left = end - time.time()
         if left < WARN_BEFORE * DAY:
             date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(end))
             what = f"expires in {left / DAY:.0f} days, on" if left > 0 else "has expired, on"
             self._record.line(f"{self._start}The certificate in {path} {what} {date}", trouble=True)
 
 
-def good_until(path: str) -> float | None:
-    """Return when the first certificate in a file expires, in seconds since 1970; None if it does not say."""
+def good_until(path: str) -> float:
+    """Return when the first certificate in a file expires, in seconds since 1970; never, if it does not say."""
     found = CERTIFICATE.search(read_pem(path))
     try:
-        return expiry(ssl.PEM_cert_to_DER_cert(found[0])) if found else None
+        return expiry(ssl.PEM_cert_to_DER_cert(found[0])) if found else math.inf
     except (ValueError, IndexError):
-        return None
+        return math.inf
 
 
 def expiry(certificate: bytes) -> float:
