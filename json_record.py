@@ -69,7 +69,7 @@ class JsonRecord(Record):
 def fields_of(line: str, name: str) -> dict[str, str]:
     """Return what an event is, and whom it is about, as far as its line says so; "text" is the rest of that."""
     _, protocol, text = PROTOCOL.split(line, maxsplit=1)
-    event, start = next((event, start) for event, pattern in STARTS for start in [pattern.match(text)] if start)
+    event, start = next((event, start) for event, pattern in STARTS if (start := pattern.match(text)))
     told = start.groupdict("")
     peer, _, subject = (name or told.get("peer", "")).partition(" (")
     fields = {

@@ -31,9 +31,8 @@ SLOW = 5.0
 """Seconds within which a link stands, and within which an answer is there."""
 PAUSE, LONGEST_PAUSE = 0.1, 10.0
 """Seconds before it is tried again: about so many at first, twice as many each time, up to the longest."""
-SEND_SIZE = 1 << 16
 RECEIVE_SIZE = 1 << 16
-"""Bytes handed to the socket, and taken from it, at once."""
+"""Bytes taken from the socket at once."""
 
 
 class State(enum.Enum):
@@ -68,9 +67,8 @@ class Link:
         self._questions: collections.deque[tuple[int, float, Done]] = collections.deque()
         """How many answers each wants, until when, in the same seconds, and what gets them."""
         self.state = State.DOWN
-        self.context: ssl.SSLContext | None = None
-        self.host = ""
-        """The name that a certificate must have."""
+        self.secure: Callable[[socket.socket], ssl.SSLSocket] | None = None
+        """Returns a connection in TLS, whose handshake is still to come."""
         self.greeting: tuple[bytes, int] = b"", 0
         self.greet: Callable[[list[Any]], str] = lambda _: ""
         self.changed: Callable[[str], None] = lambda _: None
@@ -149,10 +147,8 @@ class Link:
         error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self.fail(os.strerror(error).lower())
-        elif self.context:
-            self._socket = self.context.wrap_socket(
-                self._socket, server_hostname=self.host, do_handshake_on_connect=False
-            )
+        elif self.secure:
+            self._socket = self.secure(self._socket)
             self._shake_hands()
         else:
             self._send()
@@ -186,7 +182,7 @@ class Link:
     def _send(self) -> None:
         try:
             while self._unsent:
-                del self._unsent[: self._socket.send(self._unsent[:SEND_SIZE])]
+                del self._unsent[: self._socket.send(self._unsent)]
         except OSError as error:
             if not would_block(error):
                 self.fail(reason(error).lower())
@@ -197,7 +193,7 @@ class Link:
         """Take what has come, and send what is left."""
         try:
             data = self._socket.recv(RECEIVE_SIZE)
-            while self.context and self._socket.pending():
+            while self.secure and self._socket.pending():
                 data += self._socket.recv(RECEIVE_SIZE)
             if not data:
                 raise ConnectionError("it has closed the connection")

@@ -151,7 +151,8 @@ class StreamArchive:
         if place.is_secure:
             from tls import client_context
 
-            link.context, link.host = client_context(place.ca, None, None), place.host
+            wrap = client_context(place.ca, None, None).wrap_socket
+            link.secure = functools.partial(wrap, server_hostname=place.host, do_handshake_on_connect=False)
         login = command("AUTH", *([place.user] if place.user else []), place.password) if place.password else b""
         link.greeting = login + asked, count + bool(login)
         link.greet = lambda answers: first_refusal(answers[:-count]) or greet(answers[-count:])
