@@ -37,14 +37,15 @@ class Archive:
         self._path = os.path.realpath(path)  # SQLite puts its log there; it takes :memory: for something else
         self._log_path = f"{self._path}-wal"
         self._size = self._log_size = 0
-        self._failing = False
         self._unsaved = 0
-        """Messages that could not be saved since it last went well."""
+        """Messages that could not be saved since it last went well; none: it goes well."""
         self._database: sqlite3.Connection | None = None
         self._descriptor = -1
         """The open file once more, to tell whether it still has a name."""
         self._opened = contextlib.ExitStack()
-        self._files: list[tuple[int, int] | None] = []
+        self._file: tuple[int, int] | None = None
+        self._log: tuple[int, int] | None = None
+        """Which file, and which log, is open, or was last; see identify()."""
         try:
             self._open(PATIENCE)
         except (OSError, sqlite3.Error) as error:
@@ -56,7 +57,7 @@ class Archive:
 
     def _store(self, rows: list[Row]) -> bool:
         at = utc()
-        patience = IMPATIENCE if self._failing else PATIENCE
+        patience = IMPATIENCE if self._unsaved else PATIENCE
         try:
             with self._open(patience) as database:  # which commits at the end, or rolls back
                 database.execute(f"PRAGMA busy_timeout = {patience}")
@@ -67,14 +68,13 @@ class Archive:
             self._size, self._log_size = max(self._size, size_of(self._path)), size_of(self._log_path)
         except (OSError, sqlite3.Error) as error:
             problem = f"save messages in {self._path}: {reason(error)}; their senders are told"
-            if not (self._failing or complain(f"cannot {problem}")):
+            if not (self._unsaved or complain(f"cannot {problem}")):
                 self._record.line(f"[Server] Cannot {problem}", trouble=True)
-            self._failing = True
             self._unsaved += len(rows)
             return False
-        if self._failing:
+        if self._unsaved:
             self._record.line(f"[Server] Messages are saved again; {self._unsaved} were not.")
-        self._failing, self._unsaved = False, 0
+            self._unsaved = 0
         return True
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class Archive:
         """Return the database; open it again if the file was moved or deleted, since SQLite would not notice."""
         found, size = identify(self._path), size_of(self._path)
         if self._database:
-            if found == self._files[0] and size < self._size:
+            if found == self._file and size < self._size:
                 self._check_size(self._database, size)
             if self._is_in_place():
                 if size_of(self._log_path) < self._log_size:
@@ -113,15 +113,15 @@ class Archive:
             if table != TABLE:
                 make_table(database)
             self._descriptor, self._opened = descriptor, opened.pop_all()
-        if self._files and found not in self._files:
+        if self._file and found != self._file:
             self._record.line(f"[Server] {self._path} was moved or deleted. Messages go to another file of that name.")
-        self._database, self._files = database, [file, identify(self._log_path)]
+        self._database, self._file, self._log = database, file, identify(self._log_path)
         self._size = size_of(self._path)
         return database
 
     def _is_in_place(self) -> bool:
         """Tell whether the open file, and its log, still have their names."""
-        return self._files == [identify(self._path), identify(self._log_path)]
+        return self._file == identify(self._path) and self._log == identify(self._log_path)
 
     def _check_size(self, database: sqlite3.Connection, size: int) -> None:
         """Take it that the file has become shorter, in bytes. Raise sqlite3.DatabaseError if SQLite did not make it so.
@@ -149,7 +149,7 @@ class Archive:
                 self._copy_deleted(database)
             elif database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 raise sqlite3.OperationalError("it was moved or deleted, but another program still reads it")
-            if identify(self._log_path) in self._files:  # it would ruin the next file (sqlite.org/howtocorrupt.html)
+            if identify(self._log_path) == self._log:  # it would ruin the next file (sqlite.org/howtocorrupt.html)
                 os.unlink(self._log_path)
                 os.unlink(f"{self._path}-shm")
         self._opened.close()

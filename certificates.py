@@ -1,18 +1,14 @@
-"""All: what is wrong with the files of a certificate and its key, in words, and how long a certificate is good."""
+"""All: what is wrong with the files of a certificate and its key, in words."""
 
 from __future__ import annotations
 
-import calendar
 import os
 import re
 import ssl
-import time
 
 from common import Failure, reason
 
 CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-VERSION, UTC_TIME = 0xA0, 0x17
-"""Tags in a certificate (RFC 5280): of its version, which may be missing, and of a time whose year has two digits."""
 
 
 def read_pem(path: str) -> str:
@@ -59,32 +55,3 @@ def failure_of(certificate: str, key: str, problem: str) -> Failure:
         why = f"the key in {key} belongs to another (mismatch); give a certificate and the key that it was made with"
         return Failure(f"cannot use the certificate in {certificate}: {why}")
     return Failure(f"cannot use {key}: {problem}; copy or make it again")
-
-
-def good_until(path: str) -> float | None:
-    """Return when the first certificate in a file expires, in seconds since 1970; None if it does not say."""
-    found = CERTIFICATE.search(read_pem(path))
-    try:
-        return expiry(ssl.PEM_cert_to_DER_cert(found[0])) if found else None
-    except (ValueError, IndexError):
-        return None
-
-
-def expiry(certificate: bytes) -> float:
-    """Return when a certificate in DER expires, in seconds since 1970. Raises ValueError and IndexError."""
-    at, _ = content(certificate, content(certificate, 0)[0])
-    for _ in range(4 if certificate[at] == VERSION else 3):  # version; serial number, algorithm, issuer
-        _, at = content(certificate, at)
-    _, not_after = content(certificate, content(certificate, at)[0])  # what comes after "not before"
-    start, end = content(certificate, not_after)
-    form = "%y%m%d%H%M%SZ" if certificate[not_after] == UTC_TIME else "%Y%m%d%H%M%SZ"
-    return calendar.timegm(time.strptime(certificate[start:end].decode("ascii"), form))
-
-
-def content(data: bytes, at: int) -> tuple[int, int]:
-    """Return where the content of the element of DER at a place starts and ends (X.690, 8.1). Raises IndexError."""
-    length, start = data[at + 1], at + 2
-    if length & 0x80:
-        size = length & 0x7F
-        length, start = int.from_bytes(data[start : start + size], "big"), start + size
-    return start, start + length

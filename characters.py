@@ -77,15 +77,12 @@ def shown(text: str) -> str:
     kinds = text.translate(KINDS)
     if not DEPENDENT.search(kinds):
         return text.translate(ALONE)
-    parts, end = [], 0
+    parts: list[str] = []
+    end = 0
     for found in SHOWS.finditer(kinds):
-        start = found.start()
-        if start > end:
-            parts.append(escaped(text[end:start]))
+        parts += [escaped(text[end : found.start()]), text[found.start() : found.end()]]
         end = found.end()
-        parts.append(text[start:end])
-    parts.append(escaped(text[end:]))
-    return "".join(parts)
+    return "".join(parts) + escaped(text[end:])
 
 
 def escaped(text: str) -> str:

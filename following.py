@@ -47,36 +47,41 @@ class Following:
         Redis counts what was ever added since version 7; before, what is missed can not be counted.
         """
         (answer,) = answers
-        is_missing = isinstance(answer, Refusal) and "no such key" in answer
-        if isinstance(answer, Refusal) and not is_missing:
-            return str(answer)
-        found = {} if is_missing else dict(zip(answer[::2], answer[1::2]))
+        if not isinstance(answer, Refusal):
+            found = dict(zip(answer[::2], answer[1::2]))
+        elif "no such key" in answer:
+            found = {b"entries-added": 0}
+        else:
+            return answer
         newest: bytes = found.get(b"last-generated-id", b"0-0")
-        added: int | None = found.get(b"entries-added", 0 if is_missing else None)
+        added: int | None = found.get(b"entries-added")
         self._last = self._last or newest
         has_read_all = number(newest) <= number(self._last)
         if added is None or self._read is None or added < self._read:  # the last: it was deleted, or Redis lost some
             self._read = added if has_read_all else None
             return ""
-        gone = added - self._read if has_read_all else added - found[b"length"] - self._read
-        self._read += max(gone, 0)
-        self.missed += max(gone, 0)
+        unread = 0 if has_read_all else found[b"length"]
+        gone = max(added - unread - self._read, 0)
+        self._read += gone
+        self.missed += gone
         return ""
 
     def take_new(self, answer: list[Any] | None) -> list[bytes]:
         """Take what is new; return the lines that the room is told, without what this server has appended itself."""
-        lines, size = [], 0
-        for entry, fields in answer[0][1] if answer else ():
+        if not answer:
+            return []
+        lines, size, entries = [], 0, answer[0][1]
+        for entry, fields in entries:
             self._last = entry
-            self._read = None if self._read is None else self._read + 1
+            if self._read is not None:
+                self._read += 1
             found = dict(zip(fields[::2], fields[1::2]))
             size += ENTRY + len(found.get(b"text", b""))
             if found.get(b"server") != self._server and b"text" in found:
                 subject = b" (%b)" % found[b"subject"] if found.get(b"subject") else b""
                 name = b"" if found.get(b"direction") == b"sent" else found.get(b"peer", b"?") + subject + b": "
                 lines.append(as_line(name + without_ending(found[b"text"]), "lf"))
-        if answer:
-            self._count = max(AT_ONCE * len(answer[0][1]) // size, 1)
+        self._count = max(AT_ONCE * len(entries) // size, 1)
         return lines
 
 

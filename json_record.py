@@ -10,10 +10,7 @@ import json
 import re
 
 from record import Record, utc
-from text import TYPE_CHECKING, without_ending
-
-if TYPE_CHECKING:
-    from terminal import TypedLines
+from text import without_ending
 
 PROTOCOL = re.compile(r"\[(?:(\w+) )?Server\] ")
 EVENTS = {
@@ -47,10 +44,6 @@ STARTS = [(event, re.compile(start)) for event, start in EVENTS.items()]
 class JsonRecord(Record):
     """The events on standard output, an object in a line each."""
 
-    def __init__(self, typed: TypedLines) -> None:
-        super().__init__(typed)
-        self._coloured = False
-
     def line(self, event: str, name: str = "", rest: str = "", *, trouble: bool = False) -> None:  # noqa: ARG002
         """Show an event: whom it is about, and what there is to say of it."""
         if not PROTOCOL.match(event):
@@ -75,19 +68,18 @@ class JsonRecord(Record):
 
 def fields_of(line: str, name: str) -> dict[str, str]:
     """Return what an event is, and whom it is about, as far as its line says so; "text" is the rest of that."""
-    fields: dict[str, str] = {}
-    found = PROTOCOL.match(line)
-    text = line[found.end() :] if found else ""
-    event, start = next((event, start) for event, pattern in STARTS for start in [pattern.match(text)] if start)
-    fields["event"] = event
-    if found and found[1]:
-        fields["protocol"] = found[1].lower()
-    told = start.groupdict()
-    peer, _, subject = (name or told.pop("peer", None) or "").partition(" (")
-    fields.update({"peer": peer} if peer else {})
-    fields.update({"subject": subject[:-1]} if subject else {})
-    fields.update({key: value for key, value in told.items() if value and key != "peer"})
-    return {**fields, "text": text[start.end() :]}
+    _, protocol, text = PROTOCOL.split(line, maxsplit=1)
+    event, start = next((event, start) for event, pattern in STARTS if (start := pattern.match(text)))
+    told = start.groupdict("")
+    peer, _, subject = (name or told.get("peer", "")).partition(" (")
+    fields = {
+        "event": event,
+        "protocol": (protocol or "").lower(),
+        "peer": peer,
+        "subject": subject[:-1],
+        "address": told.get("address", ""),
+    }
+    return {**{key: value for key, value in fields.items() if value}, "text": text[start.end() :]}
 
 
 def content(text: bytes) -> dict[str, str]:

@@ -89,8 +89,9 @@ class Keeping:
             for peer, messages, reply in received:
                 if not reply:
                     self._service.attend(peer, self._service.refuse, peer, messages)
-        for *_, line in () if saved else typed:
-            self._service.record.line(f"[Server] Sent, but could not be saved: {visible(line)}", trouble=True)
+        if not saved:
+            for *_, line in typed:
+                self._service.record.line(f"[Server] Sent, but could not be saved: {visible(line)}", trouble=True)
 
     def _release(self, peer: Peer) -> None:
         self._owed[peer] -= 1

@@ -22,15 +22,13 @@ class Losses:
     def __init__(self, endpoint: socket.socket, record: Record, protocol: str) -> None:
         self._endpoint, self._record = endpoint, record
         self._start = f"[{protocol} Server]"
-        self._counted = self._total = 0
+        self._total = 0
 
     def show(self) -> None:
         """Show how many datagrams were lost since the last call, if any."""
-        count = self._count()
-        new = (count - self._counted) & 0xFFFFFFFF
-        self._counted = count
+        new = (self._count() - self._total) & 0xFFFFFFFF  # which begins anew after its highest
+        self._total += new
         if new:
-            self._total += new
             self._record.line(f"{self._start} {new} datagrams were lost: they came faster than they were read")
 
     def finish(self) -> None:

@@ -62,6 +62,6 @@ class PacketInfo:
         says, unless accept_local is set. Of IPv6 nothing does: there, what is forged so comes in.
         """
         number = int.from_bytes(self._told[:4] if self._is_ipv4 else self._told[16:20], sys.byteorder)
-        if (number, True) in [(index, name in LOOPBACK) for index, name in socket.if_nameindex()]:
+        if any(index == number and name in LOOPBACK for index, name in socket.if_nameindex()):
             return True
         return sys.platform == "linux" and "." in self.own_host() and is_own_address(plain_host(host))

@@ -35,7 +35,6 @@ class Record:
     """Seconds."""
     MAX_NAMED = 1000
     """Events of a kind that a peer can repeat which are shown between two counts."""
-
     MAX_REST = 1000
     """Bytes that are shown of what a peer can repeat at will."""
 
@@ -136,14 +135,15 @@ class Record:
 
     def flush(self) -> None:
         """Write what there is, as far as that is possible at once."""
-        self._add_blocks()
+        if self._blocks:
+            blocks, self._blocks = self._blocks, []
+            self._add(b"\n".join(blocks) + b"\n")
         if self._unwritten:
             self._write()
         if self._dropped and not self._unwritten and not self._has_failed:
             count, self._dropped = self._dropped, 0
             self.line(f"[Server] {count} lines were not shown, since the output stood still.")
-            self._add_blocks()
-            self._write()
+            self.flush()
 
     def finish(self) -> None:
         """Write what is left, within FINISH_WITHIN seconds; report how many lines could not be shown."""
@@ -158,11 +158,6 @@ class Record:
 
     def _encode(self, text: str) -> bytes:
         return text.encode(self._encoding, "backslashreplace")
-
-    def _add_blocks(self) -> None:
-        if self._blocks:
-            blocks, self._blocks = self._blocks, []
-            self._add(b"\n".join(blocks) + b"\n")
 
     def _add(self, block: bytes) -> None:
         if self._output < 0:

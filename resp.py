@@ -33,6 +33,11 @@ def command(*some: bytes | str | int) -> bytes:
     return b"*%d\r\n%b" % (len(some), words(*some))
 
 
+def first_refusal(answers: list[Any]) -> str:
+    """Return the first refusal among answers; "" if there is none."""
+    return next((answer for answer in answers if isinstance(answer, Refusal)), "")
+
+
 class Replies:
     """What Redis answers: bytes in, answers out. An answer is bytes, an int, None, a Refusal, or a list of those."""
 

@@ -6,6 +6,7 @@ Two links: one adds what was received here (XADD), and one, in a room, follows w
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import re
 import socket
@@ -13,10 +14,10 @@ import time
 import urllib.parse
 
 from common import Failure
-from following import AT_ONCE, Following
+from following import Following
 from record import utc
-from redis_link import SLOW, Link, State, first_refusal
-from resp import Refusal, command, words
+from redis_link import Link
+from resp import Refusal, command, first_refusal, words
 from text import TYPE_CHECKING, resolve, visible
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class StreamArchive:
         """Find Redis, and look at what is there. Raises Failure."""
         self._place, self._record, self._loop = place, record, loop
         self._server = os.urandom(8).hex()
-        self._problems: dict[tuple[str, str], str] = {}
+        self._broken: set[tuple[str, str]] = set()
         self._setting = ""
         self._following = Following(place.stream, self._server)
         self._hear: Callable[[list[bytes]], None] = lambda _: None
@@ -109,7 +110,7 @@ class StreamArchive:
             raise Failure(f"cannot save messages in {place.name}: {error}") from error
         asked = command("TYPE", place.stream) + command("CONFIG", "GET", "append*")
         self._links = [self._link(SAVING, asked, 2, self._greet)]
-        self._show_setting()
+        self._record.line(f"[Server] Messages go to {place.name}. {self._setting}.")
 
     def save(self, rows: list[Row], done: Callable[[bool], None]) -> None:
         """Append rows, and call `done` with whether all of them are there, in the order of the calls."""
@@ -130,7 +131,7 @@ class StreamArchive:
         """From now on, have what other servers append heard, in the stream's order, as lines. Raises Failure."""
         self._hear = hear
         self._links.append(self._link(FOLLOWING, self._following.state(), 1, self._following.take_state))
-        self._links[1].came = self._look
+        self._links[1].changed = self._change_following
         self._look()
 
     def tick(self, now: float) -> None:
@@ -143,40 +144,37 @@ class StreamArchive:
         for link in self._links:
             link.close()
 
-    def _link(self, what: tuple[str, str], asked: bytes, answers: int, greet: Callable[[list[Any]], str]) -> Link:
+    def _link(self, what: tuple[str, str], asked: bytes, count: int, greet: Callable[[list[Any]], str]) -> Link:
         """Return a link that stands, whose greeting is this, after the password. Raises Failure."""
         place = self._place
         link = Link(self._loop, self._addresses)
         if place.is_secure:
             from tls import client_context
 
-            link.context, link.host = client_context(place.ca, None, None), place.host
-        if place.password:
-            asked = command("AUTH", *([place.user] if place.user else []), place.password) + asked
-            link.greet = lambda found: str(found[0]) if isinstance(found[0], Refusal) else greet(found[1:])
-        else:
-            link.greet = greet
-        link.greeting = asked, answers + bool(place.password)
+            wrap = client_context(place.ca, None, None).wrap_socket
+            link.secure = functools.partial(wrap, server_hostname=place.host, do_handshake_on_connect=False)
+        login = command("AUTH", *([place.user] if place.user else []), place.password) if place.password else b""
+        link.greeting = login + asked, count + bool(login)
+        link.greet = lambda answers: first_refusal(answers[:-count]) or greet(answers[-count:])
+        found: list[str] = []
+        link.changed = found.append
         link.connect()
-        deadline = time.monotonic() + SLOW
-        while link.state is not State.UP:
-            if link.problem:
-                cures = [cure for sign, cure in CURES.items() if sign in link.problem]
-                cure = "; ".join([link.problem, *cures[:1]])
-                raise Failure(f"{what[0].lower()} {place.name}: {cure}")
+        while not found:
             for function in self._loop.ready(0.1):
                 function()
-            if time.monotonic() > deadline:
-                link.tick(float("inf"))
-        link.went = lambda why: self._note(what, why)
-        link.came = lambda: self._note(what, "")
+            link.tick(time.monotonic())
+        problem = found[0]
+        if problem:
+            cure = next((f"; {cure}" for sign, cure in CURES.items() if sign in problem), "")
+            raise Failure(f"{what[0].lower()} {place.name}: {problem}{cure}")
+        link.changed = functools.partial(self._note, what)
         return link
 
     def _greet(self, answers: list[Any]) -> str:
         """Return what is wrong with what a new link found, or ""."""
         kind, settings = answers
         if isinstance(kind, Refusal):
-            return str(kind)
+            return kind
         if kind not in (b"stream", b"none"):
             return f"it is a {kind.decode(errors='replace')}, not a stream" if isinstance(kind, bytes) else NONSENSE
         found = dict(zip(settings[::2], settings[1::2])) if isinstance(settings, list) else {}
@@ -189,9 +187,6 @@ class StreamArchive:
             self._setting = f"appendfsync {policy}: {WORTH.get(policy, 'it is not known what that means')}"
         return ""
 
-    def _show_setting(self) -> None:
-        self._record.line(f"[Server] Messages go to {self._place.name}. {self._setting}.")
-
     def _is_saved(self, answers: list[Any] | None) -> bool:
         if answers is None:  # what has happened to the link is shown by now
             return False
@@ -203,17 +198,22 @@ class StreamArchive:
 
     def _note(self, what: tuple[str, str], problem: str) -> None:
         """Show once what can not be done, and when it can be done again."""
-        before = self._problems.pop(what, "")
-        if problem:
-            self._problems[what] = problem
-        if problem and not before:
+        was_broken = what in self._broken
+        if problem and not was_broken:
+            self._broken.add(what)
             self._record.line(f"[Server] {what[0]} {self._place.name}: {problem}", trouble=True)
-        elif before and not problem:
+        elif was_broken and not problem:
+            self._broken.remove(what)
             self._record.line(f"[Server] {what[1]} {self._place.name}.")
+
+    def _change_following(self, problem: str) -> None:
+        """Take it that the link that follows is broken; or, without a problem, that it stands again."""
+        self._note(FOLLOWING, problem)
+        if not problem:
+            self._look()
 
     def _look(self) -> None:
         """Ask what is new."""
-        self._note(FOLLOWING, "")
         self._links[1].ask(self._following.question(), 2, self._take)
 
     def _take(self, answers: list[Any] | None) -> None:
@@ -231,5 +231,5 @@ class StreamArchive:
         if lines:
             self._hear(lines)
         self._look()
-        if len(lines) >= AT_ONCE or sum(map(len, lines)) >= POURED:
+        if sum(map(len, lines)) >= POURED:
             self._links[1].give_way()

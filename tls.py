@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 
+from certificates import failure_of, may_not_read
 from common import Failure, reason
 from lines import RECEIVE_SIZE, Lines
 from text import TYPE_CHECKING, visible
@@ -163,12 +164,8 @@ def server_context(certificate: str, key: str, client_ca: str | None) -> ssl.SSL
         context.verify_mode = ssl.CERT_REQUIRED
         try:
             context.load_verify_locations(client_ca)
-        except PermissionError as error:
-            from certificates import may_not_read
-
-            raise may_not_read(client_ca) from error
         except OSError as error:
-            raise Failure(f"cannot use {client_ca}: {in_words(error)}; give CA certificates, PEM") from error
+            raise failure_of_ca(client_ca, error) from error
     return restricted(context)
 
 
@@ -176,12 +173,8 @@ def client_context(server_ca: str | None, certificate: str | None, key: str | No
     """Return what a client needs for TLS; with a file, it trusts that CA or certificate alone. Raises Failure."""
     try:
         context = ssl.create_default_context(cafile=server_ca)
-    except PermissionError as error:
-        from certificates import may_not_read
-
-        raise may_not_read(server_ca or "the system's CAs") from error
     except OSError as error:
-        raise Failure(f"cannot use {server_ca}: {reason(error)}; give a CA's certificate, PEM") from error
+        raise failure_of_ca(server_ca or "the system's CAs", error) from error
     if certificate and key:
         load_certificate(context, certificate, key)
     return restricted(context)
@@ -204,9 +197,14 @@ def load_certificate(context: ssl.SSLContext, certificate: str, key: str) -> Non
     try:
         context.load_cert_chain(certificate, key, refuse_passphrase)
     except (OSError, ValueError) as error:
-        from certificates import failure_of
-
         raise failure_of(certificate, key, in_words(error)) from error
+
+
+def failure_of_ca(path: str, error: OSError) -> Failure:
+    """Return why the certificates in a file can not be trusted."""
+    if isinstance(error, PermissionError):
+        return may_not_read(path)
+    return Failure(f"cannot use {path}: {in_words(error)}; give CA certificates, PEM")
 
 
 def in_words(error: Exception) -> str:
@@ -229,12 +227,13 @@ def explain(error: ssl.SSLError, server: str, greeted: bool = False) -> str:
     """Return what went wrong between a client and a server, after a good handshake or not, and what to do about it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         problem = error.verify_message.rstrip(".")
-        found = [advice for sign, advice in CERTIFICATE_ADVICE.items() if sign in problem]
-        advice = found[0] if found else "name its CA, or the certificate itself, with --tls-ca"
+        unknown = "name its CA, or the certificate itself, with --tls-ca"
+        advice = next((advice for sign, advice in CERTIFICATE_ADVICE.items() if sign in problem), unknown)
         return f"cannot trust the certificate of {server}: {problem}; {advice}"
     if was_cut_short(error):
         return f"connection to {server} lost: it was cut short, without the end of TLS"
     if greeted and not is_refusal(error):
         return f"connection to {server} lost: {in_words(error)}"
-    found = [advice for sign, advice in {**ADVICE, **NO_TLS_ADVICE}.items() if sign in (error.reason or "")]
-    return f"TLS with {server} failed: {found[0] if found else in_words(error)}"
+    known = {**ADVICE, **NO_TLS_ADVICE}.items()
+    why = next((advice for sign, advice in known if sign in (error.reason or "")), in_words(error))
+    return f"TLS with {server} failed: {why}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from support import Server, TestCase, needs, new_certificate, new_key
 
 import certificates
+import credentials
 from common import Failure
 
 FOLDER = Path()
@@ -102,13 +103,13 @@ class Expiry(TestCase):
             path = FOLDER / f"{name}.pem"
             command = ["openssl", "x509", "-in", str(path), "-noout", "-enddate"]
             told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-            self.assertEqual(certificates.good_until(str(path)), ssl.cert_time_to_seconds(told.partition("=")[2]))
-        self.assertIsNone(certificates.good_until(str(FOLDER / "damaged.pem")))
+            self.assertEqual(credentials.good_until(str(path)), ssl.cert_time_to_seconds(told.partition("=")[2]))
+        self.assertEqual(credentials.good_until(str(FOLDER / "damaged.pem")), float("inf"))
 
     def test_times_after_2049(self) -> None:
         """They have four digits for the year."""
         der = bytes.fromhex("3027 3025 0201 00 3000 3000 301e 170d") + b"200101000000Z" + b"\x18\x0f20510203040506Z"
-        self.assertEqual(time.gmtime(certificates.expiry(der))[:6], (2051, 2, 3, 4, 5, 6))
+        self.assertEqual(time.gmtime(credentials.expiry(der))[:6], (2051, 2, 3, 4, 5, 6))
 
     def test_a_server_says_so(self) -> None:
         server = self.server("tcp_server.py", "--tls-cert", FOLDER / "short.pem", "--tls-key", FOLDER / "short.key")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import unittest
 from typing import Any
@@ -25,8 +26,12 @@ class Links(TestCase):
         self.link.greeting = command("PING"), 1
         self.link.greet = lambda answers: "" if answers == [b"PONG"] else "no greeting"
         self.problems: list[str] = []
-        self.link.went = self.problems.append
+        self.link.changed = self.note
         self.answers: list[Any] = []
+
+    def note(self, problem: str) -> None:
+        """Take what has changed: a problem, or that the link stands."""
+        self.problems += [problem] if problem else []
 
     def turn(self) -> bool:
         """Turn the loop once."""
@@ -39,8 +44,7 @@ class Links(TestCase):
         self.link.connect()
         redis = self.accept(self.listener)
         redis.sendall(greeting)
-        wait_until(lambda: self.turn() and self.link.state is not State.CONNECTING, "connected")
-        wait_until(lambda: self.turn() and self.link.state is not State.GREETING, "greeted")
+        wait_until(lambda: self.turn() and self.link.state is not State.CONNECTING, "greeted")
         self.assertEqual(redis.recv(100), command("PING"))
         return redis
 
@@ -108,8 +112,10 @@ class Links(TestCase):
         self.link.tick(float("inf"))
         for _ in range(4):
             self.accept(self.listener).sendall(b"+PONG\r\n")
+        changes: list[str] = []
+        self.link.changed = changes.append
         wait_until(lambda: self.turn() and self.link.state is State.UP, "up")
-        self.assertEqual(self.link.problem, "")
+        self.assertEqual(changes, [""])
 
     def test_the_next_address_is_tried_at_once(self) -> None:
         with socket.socket() as nobody:
@@ -117,10 +123,22 @@ class Links(TestCase):
             nowhere = nobody.getsockname()
             self.link = Link(self.loop, [(socket.AF_INET, nowhere), (socket.AF_INET, self.listener.getsockname())])
             self.addCleanup(self.link.close)
-            self.link.greeting, self.link.went = (command("PING"), 1), self.problems.append
+            self.link.greeting, self.link.changed = (command("PING"), 1), self.note
             self.link.connect()
-            wait_until(lambda: self.turn() and self.link.state is State.GREETING, "connected")
-        self.assertEqual(self.problems, [])
+            wait_until(lambda: self.turn() and select.select([self.listener], [], [], 0)[0], "the next is tried")
+        self.assertEqual((self.problems, self.link.state), ([], State.CONNECTING))
+
+    def test_the_next_address_is_tried_when_the_first_says_nothing_good(self) -> None:
+        first = self.listen()
+        self.link = Link(self.loop, [(socket.AF_INET, one.getsockname()) for one in (first, self.listener)])
+        self.addCleanup(self.link.close)
+        self.link.greeting, self.link.changed = (command("PING"), 1), self.problems.append
+        self.link.connect()
+        self.accept(first).sendall(b"HTTP/1.1 400\r\n")
+        wait_until(lambda: self.turn() and select.select([self.listener], [], [], 0)[0], "the next is tried")
+        self.accept(self.listener).sendall(b"+PONG\r\n")
+        wait_until(lambda: self.turn() and self.problems, "a change")
+        self.assertEqual((self.problems, self.link.state), ([""], State.UP))
 
     def test_closed_for_good(self) -> None:
         self.come_up()
