@@ -357,7 +357,7 @@ class Confirmations(ArchiveTest):
         for connected in connections:
             self.assert_confirmed(connected, "Hello")
         before = self.commits()
-        server.signal(signal.SIGSTOP)
+        server.stop()
         for connected in (*connections, *peers):
             connected.sendall(b"all at once\n")
         server.signal(signal.SIGCONT)

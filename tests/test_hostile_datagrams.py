@@ -216,7 +216,7 @@ class Datagrams(PeerTest):
 
         peer.connect(("127.0.0.1", server.port))
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * MIB)
-        server.signal(19)  # SIGSTOP: the worst time for a burst
+        server.stop()  # the worst time for a burst
         for message in burst:
             peer.send(message)
         answers: list[bytes] = []

@@ -529,8 +529,7 @@ class BrokenConnections(PeerTest):
         while True:
             connected = self.connect(server.port)
             round_trips(connected, 1)
-            server.signal(signal.SIGSTOP)
-            os.waitpid(server.popen.pid, os.WUNTRACED)
+            server.stop()
             if not select.select([connected], [], [], 0)[0]:
                 return connected
             server.signal(signal.SIGCONT)

@@ -21,7 +21,7 @@ class Lost(TestCase):
         options = ("--udp-port", 0, "--reply", "none")
         server = self.server("tcp_server.py", *options, within=with_constants(RECEIVE_BUFFER=20_000, TICK=0.1))
         peer = self.datagrams(server.udp_port)
-        server.signal(signal.SIGSTOP)
+        server.stop()
         for number in range(1000):
             peer.send(b"%d" % number)
         server.signal(signal.SIGCONT)

@@ -377,7 +377,7 @@ class Shared:
             client.wait_for("^Message received: message 2997$")
             wait_until(lambda: is_shown_by_one(servers, ": message 0\n"), "the message in a record")
             killed, other = servers if ": message 0\n" in servers[0].output else servers[::-1]
-            killed.signal(signal.SIGSTOP)
+            killed.stop()
             client.type(under_way)
             killed.signal(signal.SIGKILL)
             client.type(last)

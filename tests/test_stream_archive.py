@@ -286,7 +286,7 @@ class Failing(StreamTest):
         waiting, listener = self.connect(server.port), self.connect(quiet.port)
         listener.sendall(b"here I am\n")
         quiet.wait_for("here I am")
-        redis.process.signal(signal.SIGSTOP)
+        redis.process.stop()
         began = time.monotonic()
         waiting.sendall(b"kept\n")
         listener.sendall(b"first\nsecond\n")
@@ -314,7 +314,7 @@ class Failing(StreamTest):
             server = self.server("tcp_server.py", "--save", redis.where(), *options)
             first = self.connect(server.port)
             self.say_goodbye(server)
-            redis.process.signal(signal.SIGSTOP)
+            redis.process.stop()
             for message in (b"one\n", b"unfinished"):
                 first.sendall(message)
                 self.say_goodbye(server)
@@ -336,7 +336,7 @@ class Failing(StreamTest):
         redis = self.redis()
         server = self.server("tcp_server.py", "--save", redis.where(), within=with_constants(SLOW=0.5, **SOON))
         client = self.connect(server.port)
-        redis.process.signal(signal.SIGSTOP)
+        redis.process.stop()
         self.assertEqual(self.ask(client, "perhaps lost"), NOT_SAVED)
         server.wait_for(r"^\[Server\] Cannot save messages in redis://\S+: no answer within 0\.5 s$")
         redis.process.signal(signal.SIGCONT)
@@ -346,7 +346,7 @@ class Failing(StreamTest):
         redis = self.redis()
         command, within = ("tcp_server.py", "--save", redis.where()), with_constants(STOP_WITHIN=0.4)
         servers = {how: self.server(*command, within=within) for how in ("exit", "signal")}
-        redis.process.signal(signal.SIGSTOP)
+        redis.process.stop()
         clients = {}
         for how, server in servers.items():
             clients[how] = client, other = self.connect(server.port), self.connect(server.port)
@@ -520,7 +520,7 @@ class Shared(StreamTest):
         bo = self.connect(other.port)
         al = self.member(one, "before")
         self.assertTrue(receive_lines(bo, 1)[0].endswith(b": before"))
-        other.signal(signal.SIGSTOP)
+        other.stop()
         for number in range(250):
             self.assert_confirmed(al, str(number))
         redis.ask("XTRIM", "room", "MAXLEN", 10)
