@@ -146,11 +146,10 @@ def free_ports(count: int) -> list[int]:
     ports: list[int] = []
     while len(ports) < count:
         port = next(OWN_PORTS)
-        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
-            with contextlib.suppress(OSError):
-                stream.bind(("", port))
-                datagrams.bind(("", port))
-                ports.append(port)
+        with socket.socket() as one, socket.socket(type=socket.SOCK_DGRAM) as other, contextlib.suppress(OSError):
+            one.bind(("", port))
+            other.bind(("", port))
+            ports.append(port)
     return ports
 
 

@@ -14,7 +14,7 @@ import unittest
 from typing import Any
 
 from hostile import CONFIRMATION, MIB, NASTY, on_linux, random_texts, reset
-from support import PATIENCE, Process, TestCase, needs, receive_all, receive_lines, resident_bytes, wait_until
+from support import PATIENCE, Clock, Process, TestCase, needs, receive_all, receive_lines, resident_bytes, wait_until
 
 try:
     import pty
@@ -135,10 +135,13 @@ class Lies(ServerTest):
 
     def test_exit_that_is_answered_but_has_no_end(self) -> None:
         """A server that said that it shuts down, and does not close, is not waited for longer than --timeout."""
-        client, connected = self.tcp_client("-m", "exit", "--timeout", 0.6)
+        clock = Clock(self)
+        client, connected = self.tcp_client("-m", "exit", "--timeout", PATIENCE, env=clock.environment)
         self.assertEqual(receive_lines(connected, 1), [b"exit"])
         connected.sendall(b"Server shutting down...\n")
-        self.assertEqual((client.wait(), client.errors), (0, ""))
+        client.wait_for("shutting down")
+        clock.skip(2 * PATIENCE, client)
+        self.assertEqual((client.wait(PATIENCE / 2), client.errors), (0, ""))
 
     def test_refusals_where_no_reply_is_expected(self) -> None:
         """They are failures, whatever became of the other messages."""
@@ -194,13 +197,16 @@ class Floods(ServerTest):
 
     def test_a_line_without_end(self) -> None:
         """It goes out as it comes, costs no memory, and holds nobody for ever."""
-        client, connected = self.tcp_client("-m", "hello", "--timeout", 0.1, stdout=self.nowhere())
+        clock = Clock(self)
+        options: dict[str, Any] = {"stdout": self.nowhere(), "env": clock.environment}
+        client, connected = self.tcp_client("-m", "hello", "--timeout", PATIENCE, **options)
         connected.sendall(b"x" * 4 * MIB)
         memory = resident_bytes(client)
+        for _ in range(16):
+            connected.sendall(b"x" * MIB)
+        self.assertLess(resident_bytes(client) - memory, 4 * MIB)
+        clock.skip(20 * PATIENCE)
         with contextlib.suppress(ConnectionError):
-            for _ in range(16):
-                connected.sendall(b"x" * MIB)
-            self.assertLess(resident_bytes(client) - memory, 4 * MIB)
             while True:
                 connected.sendall(b"x" * MIB)
         self.assert_fails(client, "1 message was not confirmed by .*: hello$")
@@ -232,7 +238,7 @@ class Floods(ServerTest):
     @on_linux
     def test_datagrams_without_number(self) -> None:
         """A flood of datagrams, empty, small and as large as can be, is survived."""
-        client, address = self.udp_client("-m", "hello", stdout=self.nowhere())
+        client, address = self.udp_client("-m", "hello", "--timeout", PATIENCE, stdout=self.nowhere())
         for number in range(3000):
             self.endpoint.sendto(b"x" * (65507, 0, 10, 1500)[number % 4], address)
         wait_until(lambda: self._is_over(client, address), "the end of the client")
@@ -304,7 +310,7 @@ class Garbage(ServerTest):
         """20,000 random datagrams as answers, piped: each is passed on; the message is confirmed after them."""
         texts = [text.removesuffix(b"\n") + b"\n" for text in random_texts(20_000, 40)]
         for first in range(0, len(texts), 5000):
-            client, address = self.udp_client("-m", "hello")
+            client, address = self.udp_client("-m", "hello", "--timeout", 3 * PATIENCE)
             expected = b""
             for start in range(first, first + 5000, 100):
                 for text in texts[start : start + 100]:

@@ -281,13 +281,13 @@ class Failing(StreamTest):
 
     def test_nobody_waits_who_needs_no_saving(self) -> None:
         redis = self.redis()
-        server = self.server("tcp_server.py", "--save", redis.where())
-        quiet = self.server("tcp_server.py", "--reply", "none", "--save", redis.where())
+        patient = with_constants(SLOW=3600)
+        server = self.server("tcp_server.py", "--save", redis.where(), within=patient)
+        quiet = self.server("tcp_server.py", "--reply", "none", "--save", redis.where(), within=patient)
         waiting, listener = self.connect(server.port), self.connect(quiet.port)
         listener.sendall(b"here I am\n")
         quiet.wait_for("here I am")
         redis.process.stop()
-        began = time.monotonic()
         waiting.sendall(b"kept\n")
         listener.sendall(b"first\nsecond\n")
         quiet.wait_for("Received from .*: second")
@@ -298,7 +298,6 @@ class Failing(StreamTest):
         self.say_goodbye(server)
         server.type("Hello to all!\n")
         self.assertEqual(receive_lines(waiting, 1), [b"Hello to all!"])
-        self.assertLess(time.monotonic() - began, 2)
         waiting.sendall(b"kept, too\n")
         redis.process.signal(signal.SIGCONT)
         replies = receive_until(waiting, b"kept, too\n")
@@ -311,7 +310,8 @@ class Failing(StreamTest):
         """Neither one that has ended its side, nor one that has reset its connection."""
         redis = self.redis()
         for options in ((), ("--reply", "none")):
-            server = self.server("tcp_server.py", "--save", redis.where(), *options)
+            command = ("tcp_server.py", "--save", redis.where(), *options)
+            server = self.server(*command, within=with_constants(SLOW=3600))
             first = self.connect(server.port)
             self.say_goodbye(server)
             redis.process.stop()
@@ -443,7 +443,8 @@ class Shared(StreamTest):
         """However much one says at another server, nobody who reads all the time is cut off, or misses a line."""
         redis = self.redis()
         one = self.server("tcp_server.py", "--reply", "relay", "--quiet", "--save", redis.where())
-        other = self.server("tcp_server.py", "--reply", "relay", "--quiet", "--save", redis.where())
+        within = with_constants(GRACE=PATIENCE, MAX_KEPT=2 << 20)  # lag is cut off at once, and slowness is not
+        other = self.server("tcp_server.py", "--reply", "relay", "--quiet", "--save", redis.where(), within=within)
         count, line = 150, b"x" * 20_000
         readers = {self.connect(other.port): 0 for _ in range(300)}
         wait_until(lambda: other.output.count("Connected by") == len(readers), "all are there")
