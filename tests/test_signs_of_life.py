@@ -51,7 +51,7 @@ class SignsOfLife(TestCase):
 
     def test_an_empty_message_of_a_client(self) -> None:
         server = self.server("udp_server.py")
-        client = self.run_client("udp_client.py", "127.0.0.1", server.port, "--timeout", 1, typed="one\n\ntwo\n")
+        client = self.run_client("udp_client.py", "127.0.0.1", server.port, "--timeout", PATIENCE, typed="one\n\ntwo\n")
         self.assertEqual((client.wait(), client.errors), (0, ""))
         self.assertEqual(client.output, "Message received: one\nMessage received: \nMessage received: two\n")
 

@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import cast
 
 from redis_server import HAS_REDIS, Redis, RedisTest
-from support import PATIENCE, Server, needs, new_certificate, receive_all, receive_lines, wait_until, with_constants
+from support import (
+    PATIENCE,
+    Clock,
+    Server,
+    needs,
+    new_certificate,
+    receive_all,
+    receive_lines,
+    wait_until,
+    with_constants,
+)
 from test_archive import Load
 
 from stream_archive import Place
@@ -334,11 +344,15 @@ class Failing(StreamTest):
 
     def test_slow(self) -> None:
         redis = self.redis()
-        server = self.server("tcp_server.py", "--save", redis.where(), within=with_constants(SLOW=0.5, **SOON))
+        clock, within = Clock(self), with_constants(SLOW=60, **SOON)
+        server = self.server("tcp_server.py", "--save", redis.where(), within=within, env=clock.environment)
         client = self.connect(server.port)
         redis.process.stop()
-        self.assertEqual(self.ask(client, "perhaps lost"), NOT_SAVED)
-        server.wait_for(r"^\[Server\] Cannot save messages in redis://\S+: no answer within 0\.5 s$")
+        client.sendall(b"perhaps lost\n")
+        self.say_goodbye(server)
+        clock.skip(61)
+        self.assertEqual(receive_lines(client, 1), [NOT_SAVED])
+        server.wait_for(r"^\[Server\] Cannot save messages in redis://\S+: no answer within 60 s$")
         redis.process.signal(signal.SIGCONT)
         self.wait_until_confirmed(client, "kept")
 
