@@ -776,6 +776,7 @@ class Failures(ArchiveTest):
                     self.assert_confirmed(connected, "new")
                     self.assertEqual(self.texts(), ["new"])
                     self.file.unlink()
+                connected.close()
                 server.signal(signal.SIGTERM)
                 self.assertEqual(server.wait(), 0)
                 kept, *later = sorted(self.folder.glob("messages.db.deleted-*"))
@@ -815,6 +816,7 @@ class Failures(ArchiveTest):
                     shutil.copy(kept, self.folder)
                     self.assertEqual(self.texts(self.folder / kept.name), ["old"])
                 else:
+                    connected.close()
                     server.signal(signal.SIGTERM)
                     self.assertEqual(server.wait(), 0)
                     self.assertRegex(server.output, rf"(?m)^\[Server\] Cannot close {self.file}: it was deleted, and")

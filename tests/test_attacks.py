@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from hostile import CONFIRMATION, MIB, PeerTest, as_root, cpu_seconds, fill, on_linux
+from hostile import CONFIRMATION, MIB, PeerTest, as_root, cpu_seconds, fill, on_linux, strangers
 from support import (
     PATIENCE,
     Clock,
@@ -420,14 +420,13 @@ class Silence(PeerTest):
         constants = with_constants(MAX_PEERS=50, MAX_FORGOTTEN=5)
         room = self.server("udp_server.py", "--reply", "relay", "--quiet", within=constants)
         member = self.datagrams(room.port)
-        for number in range(300):
+        for number, stranger in enumerate(strangers(300, room.port)):
             if number % 20 == 0:
                 member.send(b"still here")
                 while member.recv(100) != CONFIRMATION + b"still here":
                     pass
-            with self.datagrams(room.port) as stranger:
-                stranger.send(b"x")
-                stranger.recv(100)
+            stranger.send(b"x")
+            stranger.recv(100)
         room.type("who is there?\n")
         while member.recv(100) != b"who is there?":
             pass
@@ -441,10 +440,9 @@ class Rooms(PeerTest):
         """However many listen over UDP, one who talks is answered before all of them were told."""
         room = self.server("tcp_server.py", "--udp-port", 0, "--reply", "relay", "--exit-from", "nobody", "--quiet")
         client, last = self.connect(room.port), self.datagrams(room.udp_port)
-        for _ in range(3000):
-            with self.datagrams(room.udp_port) as joining:
-                joining.send(b"exit")
-                joining.recv(200)
+        for joining in strangers(3000, room.udp_port):
+            joining.send(b"exit")
+            joining.recv(200)
         last.send(b"exit")
         last.recv(200)
         answered, told = [], []

@@ -9,7 +9,6 @@ import re
 import socket
 import sys
 import threading
-import time
 import unittest
 from typing import Any
 
@@ -17,7 +16,9 @@ from hostile import CONFIRMATION, MIB, NASTY, on_linux, random_texts, reset
 from support import PATIENCE, Clock, Process, TestCase, needs, receive_all, receive_lines, resident_bytes, wait_until
 
 try:
+    import fcntl
     import pty
+    import termios
 except ImportError:  # Windows
     pty = None  # type: ignore[assignment]
 
@@ -255,13 +256,12 @@ class Floods(ServerTest):
         reading, writing = os.pipe()
         self.start("yes", "what nobody reads", stdout=writing)
         os.close(writing)
-        client, connected = self.tcp_client("--timeout", 0.5, stdin=reading)
+        clock = Clock(self)
+        client, connected = self.tcp_client("--timeout", PATIENCE, stdin=reading, env=clock.environment)
+        wait_until(lambda: is_full(reading) and client.is_at_rest(), "it takes nothing more")
         os.close(reading)
-        highest = 0
-        while client.popen.poll() is None:
-            with contextlib.suppress(OSError, TypeError):  # it has just ended
-                highest = max(highest, resident_bytes(client))
-        self.assertLess(highest, 64 * MIB)
+        self.assertLess(resident_bytes(client), 64 * MIB)
+        clock.skip(2 * PATIENCE, client)
         self.assertEqual(client.wait(), 1)
         self.assertRegex(
             client.errors, r"\A.*\d+ messages were not confirmed by .*, and \d+ more; the rest of the input .*\n\Z"
@@ -272,17 +272,20 @@ class Floods(ServerTest):
     @needs("yes")
     def test_a_server_that_never_reads_and_owes_no_reply(self) -> None:
         """It is left in time, as one that owes some is: whether it is silent, or goes on talking."""
+        clock = Clock(self)
         for says in ("", "drips"):
             with self.subTest(says):
                 reading, writing = os.pipe()
                 self.start("yes", "what nobody reads", stdout=writing)
                 os.close(writing)
-                client, connected = self.tcp_client("--no-reply", "--timeout", 0.2, stdin=reading)
+                options = ("--no-reply", "--timeout", PATIENCE)
+                client, connected = self.tcp_client(*options, stdin=reading, env=clock.environment)
+                wait_until(lambda: is_full(reading) and client.is_at_rest(), "it takes nothing more")  # noqa: B023
                 os.close(reading)
-                while says and client.popen.poll() is None:
-                    with contextlib.suppress(OSError):  # it has just ended
-                        connected.sendall(b"x\n")
-                        time.sleep(0.02)  # this is how slow it drips
+                for drops, part in enumerate([0.5] * 19 + [0.75], 1) if says else ((0, 2),):  # of --timeout
+                    connected.sendall(b"x\n" * bool(says))
+                    client.wait_for(rf"(x\n){{{drops}}}")
+                    clock.skip(part * PATIENCE, client)
                 self.assert_fails(client, "127.0.0.1:.* took nothing more within [0-9.]+ s; the rest of the input was")
 
     def nowhere(self) -> int:
@@ -290,6 +293,11 @@ class Floods(ServerTest):
         descriptor = os.open(os.devnull, os.O_WRONLY)
         self.addCleanup(os.close, descriptor)
         return descriptor
+
+
+def is_full(reading: int) -> bool:
+    """Tell whether a pipe holds more than most programs read at once."""
+    return int.from_bytes(fcntl.ioctl(reading, termios.FIONREAD, bytes(4)), sys.byteorder) > 60_000
 
 
 class Garbage(ServerTest):
