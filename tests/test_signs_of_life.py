@@ -9,7 +9,7 @@ import tempfile
 import time
 import unittest
 
-from support import PATIENCE, TestCase
+from support import PATIENCE, TestCase, free_port
 
 
 class SignsOfLife(TestCase):
@@ -114,10 +114,7 @@ class OfClients(TestCase):
             endpoint.recv(100)
 
     def test_nobody_there(self) -> None:
-        endpoint = self.endpoint()
-        port = endpoint.getsockname()[1]
-        endpoint.close()
-        client = self.client("udp_client.py", port, "--stay")
+        client = self.client("udp_client.py", free_port(socket.SOCK_DGRAM), "--stay")
         self.assert_one_line_error(client, "no server at .*: nobody listens there")
 
 

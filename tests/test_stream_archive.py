@@ -22,6 +22,7 @@ from support import (
     PATIENCE,
     Clock,
     Server,
+    free_port,
     needs,
     new_certificate,
     receive_all,
@@ -188,9 +189,7 @@ class Failing(StreamTest):
     def test_at_the_start(self) -> None:
         redis = self.redis()
         redis.ask("SET", "text", "of another type")
-        nobody = self.listen()
-        port = nobody.getsockname()[1]
-        nobody.close()
+        port = free_port()
         for place, (where, pattern) in enumerate(
             (
                 (f"redis://127.0.0.1:{port}/room", r"connection refused; start Redis, or check host and port"),
