@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import unittest
+from collections.abc import Iterator
 from pathlib import Path
 
 from support import (
@@ -20,6 +21,7 @@ from support import (
     Process,
     Server,
     TestCase,
+    free_port,
     receive_lines,
     wait_until,
 )
@@ -126,6 +128,20 @@ def receive_lines_at_least(connected: socket.socket, count: int) -> bytes:
             break
         data += chunk
     return bytes(data)
+
+
+def strangers(count: int, port: int) -> Iterator[socket.socket]:
+    """Yield UDP sockets, connected to a port, each of an address of its own, and closed when the next one is there.
+
+    Their port is one that nobody else is given: what a server goes on sending there must not reach other tests.
+    """
+    own_port = free_port(socket.SOCK_DGRAM)
+    for number in range(count):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.settimeout(PATIENCE)
+            stranger.bind((f"127.{1 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}", own_port))
+            stranger.connect(("127.0.0.1", port))
+            yield stranger
 
 
 class PeerTest(TestCase):

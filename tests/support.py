@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import mmap
 import os
-import random
 import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import unittest
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
@@ -138,6 +140,18 @@ class Process:
         """Send a signal."""
         self.popen.send_signal(number)
 
+    def is_at_rest(self) -> bool:
+        """Tell whether all threads of the program wait for something, or it has ended (Linux; elsewhere, always)."""
+        with contextlib.suppress(OSError):
+            tasks = Path(f"/proc/{self.popen.pid}/task").iterdir()
+            return all((task / "stat").read_text().rpartition(")")[2].split()[0] in "SZ" for task in tasks)
+        return True
+
+    def stop(self) -> None:
+        """Have the program stand still until it gets SIGCONT; it does when this returns."""
+        self.signal(signal.SIGSTOP)
+        os.waitpid(self.popen.pid, os.WUNTRACED)
+
     def close(self) -> None:
         """Kill the program if it still runs, and free what it used."""
         self.popen.kill()
@@ -190,6 +204,40 @@ sys.argv = sys.argv[3:]
 sys.modules["common"].run(sys.modules[script].main)
 """
     return sys.executable, "-c", code, json.dumps(constants)
+
+
+class Clock:
+    """The time of programs under test, which can be put forward: then nobody has to wait, or to be in time."""
+
+    CODE = """
+import mmap, os, signal, struct, time
+with open(os.environ["AHEAD"], "rb") as file:
+    ahead = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
+monotonic = time.monotonic
+time.monotonic = lambda: monotonic() + struct.unpack("d", ahead)[0]
+if hasattr(signal, "SIGUSR1"):
+    signal.signal(signal.SIGUSR1, lambda *_: None)  # so that it ends a wait
+"""
+
+    def __init__(self, test: unittest.TestCase) -> None:
+        folder = tempfile.TemporaryDirectory()
+        test.addCleanup(folder.cleanup)
+        Path(folder.name, "sitecustomize.py").write_text(self.CODE)
+        file = Path(folder.name, "ahead")
+        file.write_bytes(bytes(8))
+        with file.open("r+b") as opened:
+            self._ahead = mmap.mmap(opened.fileno(), 8)
+        test.addCleanup(self._ahead.close)
+        self.environment = {"PYTHONPATH": folder.name, "AHEAD": str(file)}
+        """What a program has to be started with, as `env`."""
+
+    def skip(self, seconds: float, *programs: Process) -> None:
+        """Put the time forward for all that were started with it, once these rest; and tell these."""
+        for program in programs:
+            wait_until(program.is_at_rest, "the program waits")
+        self._ahead[:] = struct.pack("d", struct.unpack("d", self._ahead)[0] + seconds)
+        for program in programs if hasattr(signal, "SIGUSR1") else ():
+            program.signal(signal.SIGUSR1)
 
 
 class TestCase(unittest.TestCase):
@@ -281,10 +329,25 @@ def receive_lines(connected: socket.socket, count: int) -> list[bytes]:
     return bytes(data).split(b"\n")[:-1]
 
 
+def own_ports() -> Iterator[int]:
+    """Yield ports below those that the system gives to whoever takes any; other runs of the tests get others."""
+    for start in range(10000, 32000, 500):
+        guard = socket.socket()
+        with contextlib.suppress(OSError):
+            guard.bind(("127.0.0.1", start))
+            for number in itertools.count():
+                yield start + 1 + number % 499
+        guard.close()
+    raise AssertionError("no ports are left")
+
+
+PORTS = own_ports()
+
+
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port that was free a moment ago, below those that the system gives to whoever takes any."""
+    """Return a port that is free, and that no other test is given."""
     while True:
-        port = random.randrange(10000, 32000)
+        port = next(PORTS)
         with socket.socket(socket.AF_INET, kind) as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -357,7 +357,7 @@ class Confirmations(ArchiveTest):
         for connected in connections:
             self.assert_confirmed(connected, "Hello")
         before = self.commits()
-        server.signal(signal.SIGSTOP)
+        server.stop()
         for connected in (*connections, *peers):
             connected.sendall(b"all at once\n")
         server.signal(signal.SIGCONT)
@@ -492,13 +492,14 @@ class Loads(ArchiveTest):
 
     def test_several_servers_share_a_file(self) -> None:
         """They take turns, and start at the same time, when none of them has made it yet."""
-        servers = [self.start(sys.executable, script, 0, "--save", self.file, "--quiet") for script in SERVERS * 2]
+        patient = with_constants(PATIENCE=1000 * PATIENCE)
+        command = (0, "--save", self.file, "--quiet")
+        servers = [self.start(*patient, sys.executable, script, *command) for script in SERVERS * 2]
         ports = [int(server.wait_for(r"Listening on \S+:(\d+)\.")[1]) for server in servers]
         load = Load(ports[::2], ports[1::2], clients=3)
         load.wait_for(confirmed=1000)
         load.end()
-        most = len(load.confirmed) // 10
-        self.assertLess(load.refused, most, "none but where a server had to wait for half a second on a busy machine")
+        self.assertEqual(load.refused, 0)
         self.assert_same(sorted(self.texts()), sorted(load.confirmed))
         self.assert_sound()
         protocols = {protocol for (protocol,) in self.select("protocol")}
@@ -574,13 +575,13 @@ class Failures(ArchiveTest):
     def test_the_others_are_not_blocked(self) -> None:
         """While the file is locked and clients send all the time, the others are served within a second.
 
-        The best of three tries counts, since the machine may have other things to do.
+        The best of ten tries counts, since the machine may have other things to do.
         """
         server = self.server("tcp_server.py", "--udp-port", 0, "--save", self.file, "--quiet")
         ports = [server.port], [server.udp_port]
         asking = self.connect(server.port)
         for is_busy in (False, True):
-            for _ in range(3):
+            for _ in range(10):
                 with self.opened() as database:
                     database.execute("BEGIN IMMEDIATE")
                     load = Load(*ports, clients=2 if is_busy else 0)
@@ -775,6 +776,7 @@ class Failures(ArchiveTest):
                     self.assert_confirmed(connected, "new")
                     self.assertEqual(self.texts(), ["new"])
                     self.file.unlink()
+                connected.close()
                 server.signal(signal.SIGTERM)
                 self.assertEqual(server.wait(), 0)
                 kept, *later = sorted(self.folder.glob("messages.db.deleted-*"))
@@ -814,6 +816,7 @@ class Failures(ArchiveTest):
                     shutil.copy(kept, self.folder)
                     self.assertEqual(self.texts(self.folder / kept.name), ["old"])
                 else:
+                    connected.close()
                     server.signal(signal.SIGTERM)
                     self.assertEqual(server.wait(), 0)
                     self.assertRegex(server.output, rf"(?m)^\[Server\] Cannot close {self.file}: it was deleted, and")

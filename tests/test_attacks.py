@@ -22,8 +22,17 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from hostile import CONFIRMATION, MIB, PeerTest, as_root, cpu_seconds, fill, on_linux
-from support import Server, new_certificate, receive_lines, resident_bytes, wait_until, with_constants
+from hostile import CONFIRMATION, MIB, PeerTest, as_root, cpu_seconds, fill, on_linux, strangers
+from support import (
+    PATIENCE,
+    Clock,
+    Server,
+    new_certificate,
+    receive_lines,
+    resident_bytes,
+    wait_until,
+    with_constants,
+)
 
 from audience import MAX_KEPT, PORTION, Audience
 from characters import ALONE
@@ -272,6 +281,8 @@ class Repeated(PeerTest):
     """What a peer repeats is shown a few times and then counted: the record does not grow without limit."""
 
     TIMES = 700
+    IN_ONE_GO = with_constants(COUNT_EVERY=3600)
+    """Starts a server that counts all that a test repeats together, however long that takes."""
 
     def assert_counted(self, server: Server, line: str, count: str, most: int) -> None:
         """Check how many the record shows of what happened TIMES times, and that it counts the rest when it ends."""
@@ -282,7 +293,7 @@ class Repeated(PeerTest):
         self.assertEqual((shown, counted), (most, self.TIMES - most))
 
     def test_connections(self) -> None:
-        server = self.server("tcp_server.py", "--quiet")
+        server = self.server("tcp_server.py", "--quiet", within=self.IN_ONE_GO)
         for _ in range(self.TIMES):
             with socket.create_connection(("127.0.0.1", server.port)) as visitor:
                 visitor.sendall(b"terminate\n")
@@ -294,7 +305,7 @@ class Repeated(PeerTest):
         """All are answered, whether shown or not, each with the ending of its own."""
         for script, connect in (("tcp_server.py", self.connect), ("udp_server.py", self.datagrams)):
             with self.subTest(script):
-                server = self.server(script, "--quiet", "--exit-from", "nobody")
+                server = self.server(script, "--quiet", "--exit-from", "nobody", within=self.IN_ONE_GO)
                 peer = connect(server.port)
                 refusal = f"Error: 'exit' is not obeyed from 127.0.0.1:{peer.getsockname()[1]}\r\n".encode()
                 for _ in range(self.TIMES // 10):
@@ -308,7 +319,7 @@ class Repeated(PeerTest):
                 self.assert_counted(server, "Sent to", "Sent", 100)
 
     def test_peers_that_say_goodbye(self) -> None:
-        server = self.server("udp_server.py", "--quiet")
+        server = self.server("udp_server.py", "--quiet", within=self.IN_ONE_GO)
         peer = self.datagrams(server.port)
         for _ in range(self.TIMES):
             peer.send(b"hello")
@@ -333,7 +344,7 @@ class Repeated(PeerTest):
 
     def test_unanswered_datagrams_from_many_ports(self) -> None:
         """Of an address, it is shown once that it is not answered."""
-        server = self.server("udp_server.py", "--quiet")
+        server = self.server("udp_server.py", "--quiet", within=self.IN_ONE_GO)
         asking = self.datagrams(server.port)
         for _ in range(50):
             with self.datagrams(server.port) as peer:
@@ -378,16 +389,19 @@ class Silence(PeerTest):
     """Who is idle, who is gone, and who is forgotten."""
 
     def test_who_is_told_something_is_not_idle(self) -> None:
-        within = with_constants(TICK=0.05)
-        options = ("--reply", "relay", "--idle-timeout", 0.5, "--quiet")
-        server = self.server("tcp_server.py", *options, within=within)
+        clock, within = Clock(self), with_constants(TICK=0.05)
+        options = ("--reply", "relay", "--idle-timeout", 60, "--quiet")
+        server = self.server("tcp_server.py", *options, within=within, env=clock.environment)
         listener, talker = self.connect(server.port), self.connect(server.port)
         server.wait_for("(?s)(Connected by.*){2}")
-        until = time.monotonic() + 0.7
-        while time.monotonic() < until:
+        for _ in range(3):
             talker.sendall(b"hello\n")
             self.assertTrue(receive_lines(listener, 1)[0].endswith(b": hello"))
-            time.sleep(0.01)  # what is tested is a talk with pauses
+            clock.skip(40)
+        listener.settimeout(0.2)  # more than a tick
+        self.assertRaises(socket.timeout, listener.recv, 1)
+        listener.settimeout(PATIENCE)
+        clock.skip(40)
         self.assertEqual(listener.recv(1), b"", "now it is idle")
 
     @on_linux
@@ -397,7 +411,8 @@ class Silence(PeerTest):
             self.assertEqual(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT), 120_000)
         server = self.server("tcp_server.py", "--reply", "echo", "--quiet", within=with_constants(USER_TIMEOUT=300))
         lazy = self.lazy_connection(server.port)
-        fill(lazy, b"x" * 999 + b"\n", 64 * MIB)
+        with contextlib.suppress(ConnectionError):  # it may be cut off by then
+            fill(lazy, b"x" * 999 + b"\n", 64 * MIB)
         server.wait_for(r"Disconnected: \S+ \(Connection timed out\)$")
 
     @on_linux
@@ -405,14 +420,13 @@ class Silence(PeerTest):
         constants = with_constants(MAX_PEERS=50, MAX_FORGOTTEN=5)
         room = self.server("udp_server.py", "--reply", "relay", "--quiet", within=constants)
         member = self.datagrams(room.port)
-        for number in range(300):
+        for number, stranger in enumerate(strangers(300, room.port)):
             if number % 20 == 0:
                 member.send(b"still here")
                 while member.recv(100) != CONFIRMATION + b"still here":
                     pass
-            with self.datagrams(room.port) as stranger:
-                stranger.send(b"x")
-                stranger.recv(100)
+            stranger.send(b"x")
+            stranger.recv(100)
         room.type("who is there?\n")
         while member.recv(100) != b"who is there?":
             pass
@@ -425,19 +439,24 @@ class Rooms(PeerTest):
     def test_a_crowd_costs_a_talker_little(self) -> None:
         """However many listen over UDP, one who talks is answered before all of them were told."""
         room = self.server("tcp_server.py", "--udp-port", 0, "--reply", "relay", "--exit-from", "nobody", "--quiet")
-        client = self.connect(room.port)
-        for _ in range(3000):
-            with self.datagrams(room.udp_port) as joining:
-                joining.send(b"exit")
-                joining.recv(200)
-        waits = []
-        for number in range(100):
+        client, last = self.connect(room.port), self.datagrams(room.udp_port)
+        for joining in strangers(3000, room.udp_port):
+            joining.send(b"exit")
+            joining.recv(200)
+        last.send(b"exit")
+        last.recv(200)
+        answered, told = [], []
+        for _ in range(20):
+            client.sendall(b"first\n")
+            self.assertEqual(receive_lines(client, 1), [CONFIRMATION + b"first"])
             began = time.monotonic()
-            client.sendall(b"%d\n" % number)
-            self.assertEqual(receive_lines(client, 1), [CONFIRMATION + b"%d" % number])
-            waits.append(time.monotonic() - began)
-        told = 3000 * 3e-6  # one system call each, at the least
-        self.assertLess(sorted(waits)[50], told, "a talker waits for all to be told")
+            client.sendall(b"second\n")
+            self.assertEqual(receive_lines(client, 1), [CONFIRMATION + b"second"])
+            answered.append(time.monotonic() - began)
+            while not last.recv(200).endswith(b": first"):
+                pass
+            told.append(time.monotonic() - began)
+        self.assertLess(min(answered), sorted(told)[10] / 2, "a talker waits for all to be told")
 
     @on_linux
     @as_root
@@ -472,7 +491,8 @@ class Rooms(PeerTest):
 
     def test_who_reads_all_the_time_is_not_cut_off(self) -> None:
         """One says long lines as fast as it can; others read as fast as they can, and miss nothing."""
-        room = self.server("tcp_server.py", "--reply", "relay", "--quiet")
+        within = with_constants(GRACE=PATIENCE, MAX_KEPT=4 * MIB)  # lag is cut off at once, and slowness is not
+        room = self.server("tcp_server.py", "--reply", "relay", "--quiet", within=within)
         code = (
             "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); n = 0\n"
             "print('here', flush=True)\n"

@@ -122,7 +122,7 @@ class SharedPort(TestCase):
         client.wait_for("received: first")
         wait_until(lambda: any("first" in copy.output for copy in copies), "the message in a record")
         killed, other = copies if "first" in copies[0].output else copies[::-1]
-        killed.signal(signal.SIGSTOP)
+        killed.stop()
         client.type("under way\n")
         killed.signal(signal.SIGKILL)
         client.type("last\n")

@@ -16,7 +16,6 @@ import contextlib
 import difflib
 import itertools
 import os
-import random
 import re
 import shlex
 import shutil
@@ -32,6 +31,7 @@ from pathlib import Path
 
 from network import machines
 from support import PATIENCE, ROOT, TestCase, needs, wait_until
+from support import PORTS as OWN_PORTS
 
 with contextlib.suppress(ImportError):  # there are no terminals on Windows
     from screen import Terminal
@@ -142,17 +142,13 @@ def files_of(page: str) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that are free for TCP and UDP, below those that the system gives to clients."""
+    """Return ports that are free for TCP and UDP, and that no other test is given."""
     ports: list[int] = []
     while len(ports) < count:
-        port = random.randrange(10000, 32000)
-        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
-            try:
-                stream.bind(("", port))
-                datagrams.bind(("", port))
-            except OSError:
-                continue
-        if port not in ports:
+        port = next(OWN_PORTS)
+        with socket.socket() as one, socket.socket(type=socket.SOCK_DGRAM) as other, contextlib.suppress(OSError):
+            one.bind(("", port))
+            other.bind(("", port))
             ports.append(port)
     return ports
 

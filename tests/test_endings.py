@@ -133,7 +133,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         self.assert_one_line_error(client, ADDRESS)
 
     def test_a_udp_server_is_gone(self) -> None:
-        server = self.server("udp_server.py")
+        server = self.server("udp_server.py", port=free_port(socket.SOCK_DGRAM))
         client = self.client("udp_client.py", "127.0.0.1", server.port)
         client.type("Hello\n")
         client.wait_for("received: Hello$")

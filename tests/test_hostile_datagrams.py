@@ -27,6 +27,7 @@ from hostile import (
     kernel_rows,
     on_linux,
     random_texts,
+    strangers,
 )
 from support import (
     PATIENCE,
@@ -216,7 +217,7 @@ class Datagrams(PeerTest):
 
         peer.connect(("127.0.0.1", server.port))
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * MIB)
-        server.signal(19)  # SIGSTOP: the worst time for a burst
+        server.stop()  # the worst time for a burst
         for message in burst:
             peer.send(message)
         answers: list[bytes] = []
@@ -363,12 +364,12 @@ class Datagrams(PeerTest):
             lambda: sum(map(int, re.findall(counted, room.output, re.MULTILINE))) == 2, "both are counted in the record"
         )
 
+    @on_linux
     def test_peers_that_listen_no_more(self) -> None:
         """Replies to closed ports, and the errors that they bring back, disturb nobody."""
         server = self.server("udp_server.py", "--reply", "relay")
-        for number in range(300):
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
-                gone.sendto(b"%d" % number, ("127.0.0.1", server.port))
+        for number, gone in enumerate(strangers(300, server.port)):
+            gone.send(b"%d" % number)
         server.wait_for("Received from [^ ]+: 299$")
         listener = self.datagrams(server.port)
         listener.send(b"I listen")
@@ -383,10 +384,8 @@ class Datagrams(PeerTest):
         server = self.server("udp_server.py", "--quiet")
         asking = self.datagrams(server.port)
         memory = []
-        for number in range(30_000):
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-                stranger.bind((f"127.{1 + number // 250}.{number % 250}.1", 0))
-                stranger.sendto(b"hello", ("127.0.0.1", server.port))
+        for number, stranger in enumerate(strangers(30_000, server.port)):
+            stranger.send(b"hello")
             if number % 100 == 99:
                 asking.send(b"are you with me?")
                 asking.recv(100)

@@ -9,15 +9,16 @@ import re
 import socket
 import sys
 import threading
-import time
 import unittest
 from typing import Any
 
 from hostile import CONFIRMATION, MIB, NASTY, on_linux, random_texts, reset
-from support import PATIENCE, Process, TestCase, needs, receive_all, receive_lines, resident_bytes, wait_until
+from support import PATIENCE, Clock, Process, TestCase, needs, receive_all, receive_lines, resident_bytes, wait_until
 
 try:
+    import fcntl
     import pty
+    import termios
 except ImportError:  # Windows
     pty = None  # type: ignore[assignment]
 
@@ -135,10 +136,13 @@ class Lies(ServerTest):
 
     def test_exit_that_is_answered_but_has_no_end(self) -> None:
         """A server that said that it shuts down, and does not close, is not waited for longer than --timeout."""
-        client, connected = self.tcp_client("-m", "exit", "--timeout", 0.6)
+        clock = Clock(self)
+        client, connected = self.tcp_client("-m", "exit", "--timeout", PATIENCE, env=clock.environment)
         self.assertEqual(receive_lines(connected, 1), [b"exit"])
         connected.sendall(b"Server shutting down...\n")
-        self.assertEqual((client.wait(), client.errors), (0, ""))
+        client.wait_for("shutting down")
+        clock.skip(2 * PATIENCE, client)
+        self.assertEqual((client.wait(PATIENCE / 2), client.errors), (0, ""))
 
     def test_refusals_where_no_reply_is_expected(self) -> None:
         """They are failures, whatever became of the other messages."""
@@ -194,15 +198,24 @@ class Floods(ServerTest):
 
     def test_a_line_without_end(self) -> None:
         """It goes out as it comes, costs no memory, and holds nobody for ever."""
-        client, connected = self.tcp_client("-m", "hello", "--timeout", 0.1, stdout=self.nowhere())
+        clock = Clock(self)
+        options: dict[str, Any] = {"stdout": self.nowhere(), "env": clock.environment}
+        client, connected = self.tcp_client("-m", "hello", "--timeout", PATIENCE, **options)
         connected.sendall(b"x" * 4 * MIB)
         memory = resident_bytes(client)
-        with contextlib.suppress(ConnectionError):
-            for _ in range(16):
+        for _ in range(16):
+            connected.sendall(b"x" * MIB)
+        self.assertLess(resident_bytes(client) - memory, 4 * MIB)
+        clock.skip(20 * PATIENCE)
+
+        def has_left() -> bool:
+            try:
                 connected.sendall(b"x" * MIB)
-            self.assertLess(resident_bytes(client) - memory, 4 * MIB)
-            while True:
-                connected.sendall(b"x" * MIB)
+            except ConnectionError:
+                return True
+            return False
+
+        wait_until(has_left, "it leaves")
         self.assert_fails(client, "1 message was not confirmed by .*: hello$")
 
     def test_a_reply_in_many_pieces(self) -> None:
@@ -232,7 +245,7 @@ class Floods(ServerTest):
     @on_linux
     def test_datagrams_without_number(self) -> None:
         """A flood of datagrams, empty, small and as large as can be, is survived."""
-        client, address = self.udp_client("-m", "hello", stdout=self.nowhere())
+        client, address = self.udp_client("-m", "hello", "--timeout", PATIENCE, stdout=self.nowhere())
         for number in range(3000):
             self.endpoint.sendto(b"x" * (65507, 0, 10, 1500)[number % 4], address)
         wait_until(lambda: self._is_over(client, address), "the end of the client")
@@ -249,13 +262,12 @@ class Floods(ServerTest):
         reading, writing = os.pipe()
         self.start("yes", "what nobody reads", stdout=writing)
         os.close(writing)
-        client, connected = self.tcp_client("--timeout", 0.5, stdin=reading)
+        clock = Clock(self)
+        client, connected = self.tcp_client("--timeout", PATIENCE, stdin=reading, env=clock.environment)
+        wait_until(lambda: is_full(reading) and client.is_at_rest(), "it takes nothing more")
         os.close(reading)
-        highest = 0
-        while client.popen.poll() is None:
-            with contextlib.suppress(OSError, TypeError):  # it has just ended
-                highest = max(highest, resident_bytes(client))
-        self.assertLess(highest, 64 * MIB)
+        self.assertLess(resident_bytes(client), 64 * MIB)
+        clock.skip(2 * PATIENCE, client)
         self.assertEqual(client.wait(), 1)
         self.assertRegex(
             client.errors, r"\A.*\d+ messages were not confirmed by .*, and \d+ more; the rest of the input .*\n\Z"
@@ -266,17 +278,20 @@ class Floods(ServerTest):
     @needs("yes")
     def test_a_server_that_never_reads_and_owes_no_reply(self) -> None:
         """It is left in time, as one that owes some is: whether it is silent, or goes on talking."""
+        clock = Clock(self)
         for says in ("", "drips"):
             with self.subTest(says):
                 reading, writing = os.pipe()
                 self.start("yes", "what nobody reads", stdout=writing)
                 os.close(writing)
-                client, connected = self.tcp_client("--no-reply", "--timeout", 0.2, stdin=reading)
+                options = ("--no-reply", "--timeout", PATIENCE)
+                client, connected = self.tcp_client(*options, stdin=reading, env=clock.environment)
+                wait_until(lambda: is_full(reading) and client.is_at_rest(), "it takes nothing more")  # noqa: B023
                 os.close(reading)
-                while says and client.popen.poll() is None:
-                    with contextlib.suppress(OSError):  # it has just ended
-                        connected.sendall(b"x\n")
-                        time.sleep(0.02)  # this is how slow it drips
+                for drops, part in enumerate([0.5] * 19 + [0.75], 1) if says else ((0, 2),):  # of --timeout
+                    connected.sendall(b"x\n" * bool(says))
+                    client.wait_for(rf"(x\n){{{drops}}}")
+                    clock.skip(part * PATIENCE, client)
                 self.assert_fails(client, "127.0.0.1:.* took nothing more within [0-9.]+ s; the rest of the input was")
 
     def nowhere(self) -> int:
@@ -284,6 +299,11 @@ class Floods(ServerTest):
         descriptor = os.open(os.devnull, os.O_WRONLY)
         self.addCleanup(os.close, descriptor)
         return descriptor
+
+
+def is_full(reading: int) -> bool:
+    """Tell whether a pipe holds more than most programs read at once."""
+    return int.from_bytes(fcntl.ioctl(reading, termios.FIONREAD, bytes(4)), sys.byteorder) > 60_000
 
 
 class Garbage(ServerTest):
@@ -304,7 +324,7 @@ class Garbage(ServerTest):
         """20,000 random datagrams as answers, piped: each is passed on; the message is confirmed after them."""
         texts = [text.removesuffix(b"\n") + b"\n" for text in random_texts(20_000, 40)]
         for first in range(0, len(texts), 5000):
-            client, address = self.udp_client("-m", "hello")
+            client, address = self.udp_client("-m", "hello", "--timeout", 3 * PATIENCE)
             expected = b""
             for start in range(first, first + 5000, 100):
                 for text in texts[start : start + 100]:

@@ -7,7 +7,7 @@ import sys
 import unittest
 
 from network import machines
-from support import Process, TestCase
+from support import PATIENCE, Clock, Process, TestCase, wait_until
 
 from ledger import Ledger
 from many import Answers
@@ -74,6 +74,7 @@ class Network(TestCase):
     """A machine in a network with three others, on each of which a server runs."""
 
     def setUp(self) -> None:
+        self.clock = Clock(self)
         self.machine, *others = machines(self, *(f"10.9.8.{number}" for number in (1, 2, 3, 4)))
         options = ("--host", "0.0.0.0"), ("--group", "239.1.2.3%eth0"), ("--group", "239.1.2.3%eth0")
         for machine, some in zip(others, options):
@@ -81,7 +82,13 @@ class Network(TestCase):
 
     def ask(self, host: str, *options: object) -> Process:
         """Start a client."""
-        return self.start(*self.machine, sys.executable, "udp_client.py", host, PORT, "--stats", *options)
+        command = (*self.machine, sys.executable, "udp_client.py", host, PORT, "--stats", "--timeout", PATIENCE)
+        return self.start(*command, *options, env=self.clock.environment)
+
+    def hear(self, client: Process, servers: tuple[int, ...], reply: str) -> None:
+        """Wait until all these have answered a client, and then no longer."""
+        expected = [from_peer(number, reply).decode() for number in servers]
+        wait_until(lambda: sorted(client.output.splitlines()) == expected, f"{expected}")
 
     def test_all_answer_or_none(self) -> None:
         cases: tuple[tuple[str, tuple[int, ...]], ...] = (
@@ -89,21 +96,28 @@ class Network(TestCase):
             ("239.1.2.3", (3, 4)),
             ("239.9.9.9", ()),
         )
-        clients = [self.ask(host, "--timeout", 1, "-m", "hello") for host, _ in cases]
+        clients = [self.ask(host, "-m", "hello") for host, _ in cases]
+        for client, (_, servers) in zip(clients, cases):
+            self.hear(client, servers, "Message received: hello")
+
+        def all_have_ended() -> bool:
+            self.clock.skip(2 * PATIENCE)  # again, since nothing tells that what nobody answers was sent
+            return all(client.popen.poll() is not None for client in clients)
+
+        wait_until(all_have_ended, "the end of all clients")
         for client, (host, servers) in zip(clients, cases):
             with self.subTest(host):
                 self.assertEqual(client.wait(), 0 if servers else 1, client.errors)
-                expected = [from_peer(number, "Message received: hello").decode() for number in servers]
-                self.assertEqual(sorted(client.output.splitlines()), expected)
+                self.hear(client, servers, "Message received: hello")
                 lost = "1 message was not confirmed by 239.9.9.9:9001: hello"
                 self.assertRegex(client.errors, r"\A1 sent, 1 confirmed, 0 lost; .*\n\Z" if servers else lost)
 
     def test_all_are_stopped(self) -> None:
-        client = self.ask("10.9.8.255", "--timeout", 1)
+        client = self.ask("10.9.8.255")
         client.type("exit\n")
+        self.hear(client, (2, 3, 4), "Server shutting down...")
+        self.clock.skip(2 * PATIENCE, client)
         self.assertEqual(client.wait(), 0, client.errors)
-        expected = [from_peer(number, "Server shutting down...").decode() for number in (2, 3, 4)]
-        self.assertEqual(sorted(client.output.splitlines()), expected)
 
 
 if __name__ == "__main__":

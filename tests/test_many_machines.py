@@ -101,7 +101,7 @@ class ManyMachines(RedisTest):
         client.type("".join(f"{text}\n" for text in texts[:1000]))
         client.wait_for("^Message received: message 999$")
         home = wait_until(lambda: [one for one in servers if ": message 0\n" in one.output], "a line of the record")[0]
-        home.signal(signal.SIGSTOP)
+        home.stop()
         client.type("".join(f"{text}\n" for text in texts[1000:2000]))
         home.signal(signal.SIGKILL)
         client.type("".join(f"{text}\n" for text in texts[2000:]))

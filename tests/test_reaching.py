@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import select
 import signal
 import socket
 import sys
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from hostile import kernel_rows, on_linux
-from support import PATIENCE, Process, TestCase, free_port, wait_until
+from support import PATIENCE, Clock, Process, TestCase, free_port, wait_until
 
 from channel import Broken
 from common import Failure
@@ -68,9 +70,9 @@ def run(steps: Generator[Wait, None, Any]) -> Any:
 class ReachingTest(TestCase):
     """A test in a world of its own names and silent addresses."""
 
-    def in_world(self, names: str, script: str, *arguments: object) -> Process:
+    def in_world(self, names: str, script: str, *arguments: object, **popen: Any) -> Process:
         """Start a client for which names stand for these addresses."""
-        return self.start(sys.executable, "-c", OTHER_NAMES, names, script, *arguments)
+        return self.start(sys.executable, "-c", OTHER_NAMES, names, script, *arguments, **popen)
 
     def silent(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Return a TCP port of which nothing comes back: its backlog is full, so the kernel drops what comes."""
@@ -162,21 +164,37 @@ class Races(ReachingTest):
 
     @on_linux
     def test_all_have_one_timeout_together(self) -> None:
-        port = self.silent("127.0.0.1")
+        port, clock = self.silent("127.0.0.1"), Clock(self)
         self.silent("127.0.0.2", port)
-        names = "dual.test=127.0.0.1,127.0.0.2"
-        client = self.in_world(names, "tcp_client.py", "dual.test", port, "-m", "one", "--timeout", 0.3)
-        self.assert_one_line_error(
-            client, rf"127.0.0.1:{port}: no answer within 0.3 s.*; .*127.0.0.2:{port}: no answer"
-        )
+        names, options = "dual.test=127.0.0.1,127.0.0.2", ("-m", "one", "--timeout", PATIENCE)
+        client = self.in_world(names, "tcp_client.py", "dual.test", port, *options, env=clock.environment)
+        for host in ("0100007F", "0200007F"):
+            wait_until(functools.partial(self.is_asked, f"{host}:{port:04X}", client), "it connects there")
+        clock.skip(2 * PATIENCE, client)
+        self.assert_one_line_error(client, rf"127.0.0.1:{port}: no answer within 20 s.*; .*127.0.0.2:{port}: no answer")
+
+    @staticmethod
+    def is_asked(remote: str, client: Process) -> bool:
+        """Tell whether a client is connecting to an address, as in /proc/net/tcp; 02 is SYN_SENT."""
+        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines() if f"{remote} 02" in row]
+        links = [str(link.readlink()) for link in Path(f"/proc/{client.popen.pid}/fd").iterdir()]
+        return any(f"socket:[{row[9]}]" in links for row in rows)
 
     @on_linux
     def test_each_has_its_turn_however_short_the_timeout_is(self) -> None:
         server = self.server("tcp_server.py")
         self.silent("127.0.0.2", server.port)
         places = [(socket.AF_INET, (host, server.port)) for host in ("127.0.0.2", "127.0.0.2", "127.0.0.1")]
-        with mock.patch("reaching.ATTEMPT_DELAY", PATIENCE):
-            winner, address = run(race(places, self.begin, time.monotonic() + 1.0, "late"))
+        now = 0.0
+        with mock.patch("reaching.ATTEMPT_DELAY", PATIENCE), mock.patch("time.monotonic", lambda: now):
+            steps = race(places, self.begin, 1.0, "late")
+            try:
+                while True:
+                    awaited, until = next(steps)
+                    if not select.select([], awaited, [], PATIENCE if len(awaited) == 3 else 0)[1]:
+                        now = until
+            except StopIteration as stop:
+                winner, address = stop.value
         with winner:
             self.assertEqual(address, ("127.0.0.1", server.port))
 
@@ -288,7 +306,7 @@ class Turns(ReachingTest):
         second.close()
         server = self.server("udp_server.py", "--host", "127.0.0.2", port=port)
         messages = [part for number in range(70) for part in ("-m", f"number {number}")]  # more than a window
-        client = self.client_of_two(server.port, "--retries", 9, "--timeout", 0.2, *messages)
+        client = self.client_of_two(server.port, "--retries", 99, "--timeout", 0.2, *messages)
         self.assertEqual((client.wait(), client.errors), (0, ""))
         self.assertEqual(client.output.count("Message received: "), 70)
 

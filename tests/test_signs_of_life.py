@@ -9,7 +9,7 @@ import tempfile
 import time
 import unittest
 
-from support import PATIENCE, TestCase
+from support import PATIENCE, TestCase, free_port
 
 
 class SignsOfLife(TestCase):
@@ -51,7 +51,7 @@ class SignsOfLife(TestCase):
 
     def test_an_empty_message_of_a_client(self) -> None:
         server = self.server("udp_server.py")
-        client = self.run_client("udp_client.py", "127.0.0.1", server.port, "--timeout", 1, typed="one\n\ntwo\n")
+        client = self.run_client("udp_client.py", "127.0.0.1", server.port, "--timeout", PATIENCE, typed="one\n\ntwo\n")
         self.assertEqual((client.wait(), client.errors), (0, ""))
         self.assertEqual(client.output, "Message received: one\nMessage received: \nMessage received: two\n")
 
@@ -114,10 +114,7 @@ class OfClients(TestCase):
             endpoint.recv(100)
 
     def test_nobody_there(self) -> None:
-        endpoint = self.endpoint()
-        port = endpoint.getsockname()[1]
-        endpoint.close()
-        client = self.client("udp_client.py", port, "--stay")
+        client = self.client("udp_client.py", free_port(socket.SOCK_DGRAM), "--stay")
         self.assert_one_line_error(client, "no server at .*: nobody listens there")
 
 

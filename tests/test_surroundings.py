@@ -151,7 +151,7 @@ def answers(script: str, port: int) -> bool:
     """Tell whether a server confirms a message."""
     kind = socket.SOCK_STREAM if script == "tcp_server.py" else socket.SOCK_DGRAM
     with socket.socket(socket.AF_INET, kind) as asking, contextlib.suppress(OSError):
-        asking.settimeout(1)
+        asking.settimeout(PATIENCE)
         asking.connect(("127.0.0.1", port))
         asking.sendall(b"hello\n")
         return asking.recv(100) == CONFIRMATION + b"hello\n"
@@ -466,7 +466,7 @@ class Signals(SurroundingsTest):
     @on_posix
     def test_sigterm_under_load(self) -> None:
         """SIGTERM under full load: what is answered is answered whole and in order, and the port is free at once."""
-        server = self.server("tcp_server.py", "--quiet")
+        server = self.server("tcp_server.py", "--quiet", within=with_constants(STOP_WITHIN=PATIENCE))
         talkers = [Talker(self.connect(server.port), number) for number in range(20)]
         for talker in talkers:
             talker.start()
