@@ -15,13 +15,14 @@ from common import Failure, reason
 from editing import Readline, is_gnu, readline, silence, termios
 from lines import RECEIVE_SIZE, Lines
 from rows import Row, erase_row, window_columns
-from text import IS_DUMB, TYPE_CHECKING, visible
+from text import TYPE_CHECKING, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-WRAPS_AGAIN = not IS_DUMB and os.environ["TERM"] != "linux" and "XTERM_VERSION" not in os.environ
-"""Whether the terminal wraps rows again that have become too long for its window, as all but those two do."""
+
+LONGEST_LINE = 1 << 28
+"""Bytes of a line without an end after which no more of the input is read."""
 TERMINAL_GONE = (OSError, termios.error) if termios else (OSError,)
 """What is raised where a terminal was, once its window is closed."""
 
@@ -60,7 +61,14 @@ class TypedLines:
             data = self.socket.recv(RECEIVE_SIZE)
         except BlockingIOError:
             return []
-        return self._lines.take(data) if data else self._lines.end() or None
+        if not data:
+            return self._lines.end() or None
+        lines = self._lines.take(data)
+        if len(self._lines.unfinished) > LONGEST_LINE:
+            self._lines.unfinished = b""
+            self.problem = f"a line has no end within {LONGEST_LINE} bytes"
+            return None
+        return lines
 
     def read_rest(self) -> bytes:
         """Return what has come after the lines that read() returned, whole lines or not; the start of it, if long."""
@@ -130,7 +138,7 @@ class LineEditor:
         self._redraw_due = False
         self._settings_before: Any = termios.tcgetattr(0) if termios else None
         self._settings_in_use: Any = None
-        self._row, self._columns, self._typed = Row(), 0, ""
+        self._row, self._columns, self._typed = Row(), window_columns(), ""
         self._draws = False
         if readline:
             sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
@@ -234,19 +242,16 @@ class LineEditor:
         with contextlib.suppress(OSError):  # its window is closed
             os.write(1, data)
 
-    def _draw(self, wrapped: bool = False) -> None:
-        """Draw the row in place of itself, or of all the rows into which the terminal has wrapped it."""
+    def _draw(self, erased: bytes) -> None:
+        """Draw the row in place of what was erased."""
         prompt, before, after = self._readline.line()
         self._typed, self._redraw_due = before + after, False
-        above = self._row.rows_above(self._columns) if wrapped else 0
-        erased = b"\x1b[A" * above + b"\r\x1b[J" if wrapped else erase_row()
         shown = self._row.draw(prompt + visible(before), visible(after), self._columns)
         self._write(erased + self._encode(shown))
 
     def _draw_at_key(self) -> None:
         with self._pen:
-            self._columns = self._columns or window_columns()
-            self._draw()
+            self._draw(erase_row())
 
     def _look(self) -> None:
         """Do what is due between two keys: stop reading; draw the row again."""
@@ -263,7 +268,7 @@ class LineEditor:
                 self._redraw_due = True
             before, self._columns = self._columns, window_columns()
             if self._redraw_due or self._columns != before:
-                self._draw(wrapped=WRAPS_AGAIN and not self._redraw_due)
+                self._draw(erase_row() if self._redraw_due else self._row.erase(self._columns))
 
 
 def takes_input(seconds: float | None) -> bool:
