@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import collections
 import socket
 import sys
 import time
 from collections.abc import Callable
 
-import target
-from common import SHUTTING_DOWN, Failure, Parser, seconds, whole_number
+from common import SHUTTING_DOWN, Failure
 from ledger import Ledger
 from loop import Loop
 from phases import State, check
@@ -237,51 +234,3 @@ def pause_after(failures: int) -> float:
 
     longest = min(0.1 * 2 ** min(failures, 30), 10.0)
     return random.uniform(longest / 2, longest)
-
-
-def add_arguments(parser: Parser, port: int) -> None:
-    """Add the arguments that both clients take; the server's port is `port` if nothing says otherwise."""
-    target.add_arguments(parser, port)
-    add = parser.add_argument_group("messages").add_argument
-    add("-m", "--message", metavar="TEXT", action="append", help="send TEXT, wait for its reply, end; may be repeated")
-    timeout = "wait so long for a connection or a reply (5); on a connection, ten times so long while other things come"
-    add("--timeout", metavar="SECONDS", type=seconds, default=5.0, help=timeout)
-    add("--no-reply", action="store_true", help="expect no replies: the server runs with --reply none")
-    add("--any-reply", action="store_true", help="each line that comes answers the oldest message that waits")
-    add("--stay", action="store_true", help="stay after the end of the input, and show what comes")
-    add("--no-words", action="store_true", help="no line is a command: 'terminate' and 'exit' are messages")
-    add("--rate", metavar="N", type=whole_number(1), help="send at most N messages a second, evenly")
-    add("--stats", action="store_true", help="print the summary at the end in any case")
-
-
-def parse_arguments(parser: Parser, port: int) -> argparse.Namespace:
-    """Return what the command line says, once what add_arguments() added has been made sense of."""
-    others, texts = take_texts(sys.argv[1:])
-    options = parser.parse_intermixed_args(others)
-    options.message = [*(options.message or ()), *texts]
-    if options.any_reply and options.no_reply:
-        parser.error("--any-reply waits for replies, and --no-reply expects none; leave out one of them")
-    target.settle(parser, options, port)
-    return options
-
-
-def take_texts(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Return arguments without those of `-m`, and its texts: argparse would take one with a dash for an option."""
-    others: list[str] = []
-    texts: list[str] = []
-    rest = collections.deque(arguments)
-    while rest:
-        argument = rest.popleft()
-        name, equals, text = argument.partition("=")
-        is_named = name == "-m" or (len(name) > 2 and "--message".startswith(name))
-        if is_named and equals:
-            texts.append(text)
-        elif is_named and rest:
-            texts.append(rest.popleft())
-        elif argument.startswith("-m") and not is_named:
-            texts.append(argument[2:])
-        else:
-            others.append(argument)
-            if argument == "--":  # no options follow
-                return [*others, *rest], texts
-    return others, texts

@@ -13,17 +13,17 @@ import contextlib
 import socket
 import time
 
-from channel import Broken, Channel, add_arguments, parse_arguments, reach
+from arguments import add_arguments, parse_arguments
+from channel import Broken, Channel, reach
 from common import Failure, Parser, check_tls_options, reason, run, whole_number
 from incoming import LONGEST_EXTRA, Incoming
 from ledger import Ledger
 from lines import ENDINGS, RECEIVE_SIZE, Lines
 from loop import READ, WRITE, Loop
 from phases import State
-from reaching import look_up, race
+from reaching import go_out_from, look_up, race
 from session import Session
 from sockets import keep_alive, reuse_address, send_at_once, unacknowledged
-from target import go_out_from
 from text import TYPE_CHECKING, show_address
 
 if TYPE_CHECKING:

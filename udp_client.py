@@ -16,16 +16,16 @@ import socket
 import sys
 import time
 
-from channel import Broken, Channel, add_arguments, parse_arguments, reach
+from arguments import add_arguments, parse_arguments
+from channel import Broken, Channel, reach
 from common import CONFIRMATION, MAX_DATAGRAM, SHUTTING_DOWN, Failure, Parser, reason, run, whole_number
 from ledger import Ledger
 from lines import as_lines
 from loop import Loop
 from phases import State
-from reaching import in_words, look_up
+from reaching import go_out_from, in_words, look_up
 from session import Session
 from sockets import widen_buffer
-from target import go_out_from
 from text import TYPE_CHECKING, show_address, without_ending
 
 if TYPE_CHECKING:
