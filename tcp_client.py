@@ -48,9 +48,8 @@ class TcpChannel(Channel):
 
     def __init__(self, loop: Loop, options: argparse.Namespace) -> None:
         """Take whom to connect to, and how. Raises Failure."""
-        super().__init__(loop, options.host, options.port, Ledger(any_reply=options.any_reply), 0, options.reconnect)
-        self._timeout, self._family, self._source = options.timeout, options.family, options.source
-        self._ending, self._expects_none = options.ending, options.no_reply
+        super().__init__(loop, options, options.port, Ledger(any_reply=options.any_reply), 0, options.reconnect)
+        self._ending = options.ending
         self._lines = Lines(self._ending)
         self.unsent = bytearray()
         self._incoming = Incoming(options.udp_port is not None, self._ending)
@@ -65,9 +64,9 @@ class TcpChannel(Channel):
 
     def connect(self) -> Generator[Wait, None, None]:
         """Connect to the first of the host's addresses that answers."""
-        until = time.monotonic() + self._timeout
-        places = yield from look_up(self.host, self.port, socket.SOCK_STREAM, self._family, until)
-        late = f"no answer within {self._timeout:g} s (check the address, and the firewalls on the way)"
+        until = time.monotonic() + self.timeout
+        places = yield from look_up(self.host, self.port, socket.SOCK_STREAM, self.family, until)
+        late = f"no answer within {self.timeout:g} s (check the address, and the firewalls on the way)"
         self.close_socket()
         self.socket, address = yield from race(places, self.begin_to_connect, until, late)
         self.peer = show_address(address)
@@ -84,9 +83,9 @@ class TcpChannel(Channel):
         attempt = socket.socket(family, socket.SOCK_STREAM)
         try:
             attempt.setblocking(False)
-            if self._source[family]:
+            if self.source[family]:
                 reuse_address(attempt)  # the last connection from there may still fade away (TIME_WAIT)
-                go_out_from(attempt, self._source)
+                go_out_from(attempt, self.source)
             with contextlib.suppress(BlockingIOError):  # it goes on meanwhile
                 attempt.connect(address)
         except OSError:
@@ -106,7 +105,7 @@ class TcpChannel(Channel):
                 self.flush(lines.outgoing())
                 yield {self.socket.fileno(): READ | (WRITE if self.unsent else 0)}, until
                 if time.monotonic() >= until:
-                    server, within = f"{self.host} port {self.port}", f"{self._timeout:g} s"
+                    server, within = f"{self.host} port {self.port}", f"{self.timeout:g} s"
                     raise Broken(f"no TLS handshake with {server} within {within} (does the server speak TLS?)")
                 try:
                     data = self.socket.recv(RECEIVE_SIZE)
@@ -147,12 +146,6 @@ class TcpChannel(Channel):
     def is_clear(self) -> bool:
         """Tell whether nothing is kept, encrypted or not."""
         return not self.unsent and not self._lines.unsent()
-
-    def due_at(self, timeout: float) -> float:
-        """Do the same; where no reply is expected, what is unsent has to go out."""
-        if self._expects_none and self.state is State.OPEN and not self.is_clear():
-            return self._answer_due_at(timeout)
-        return super().due_at(timeout)
 
     def undelivered(self) -> int:
         """Return how many bytes of what was sent the server's machine has not acknowledged."""

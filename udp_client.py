@@ -55,8 +55,7 @@ class UdpChannel(Channel):
     def __init__(self, loop: Loop, options: argparse.Namespace, port: int, retries: int, reconnects: bool) -> None:
         """Take whom to send to, and how. Raises Failure."""
         tries = sys.maxsize if reconnects else retries
-        super().__init__(loop, options.host, port, Ledger(repeated, options.any_reply), tries, reconnects)
-        self._timeout, self._family, self._source = options.timeout, options.family, options.source
+        super().__init__(loop, options, port, Ledger(repeated, options.any_reply), tries, reconnects)
         self.unsent: collections.deque[bytes] = collections.deque()
         self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window + 1)  # last, for the next address
         self._places: collections.deque[Place] = collections.deque()  # until one answers; this one's is the last
@@ -67,14 +66,14 @@ class UdpChannel(Channel):
 
     def connect(self) -> Generator[Wait, None, None]:
         """Take the first of the host's addresses for the server's; nothing is sent by that."""
-        until = time.monotonic() + self._timeout
-        places = yield from look_up(self.host, self.port, socket.SOCK_DGRAM, self._family, until)
+        until = time.monotonic() + self.timeout
+        places = yield from look_up(self.host, self.port, socket.SOCK_DGRAM, self.family, until)
         self._places = collections.deque(places)
         self._untried = len(places)
         self._sent.clear()
-        self.take_next()
+        self._take_next()
 
-    def take_next(self) -> None:
+    def _take_next(self) -> None:
         """Take the next of the host's addresses for the server's. Raises Broken if no untried one can be."""
         self._taken_at = self._sign_at = time.monotonic()
         while True:
@@ -89,7 +88,7 @@ class UdpChannel(Channel):
                 self.socket = unconnected
                 self.socket.setblocking(False)
                 widen_buffer(self.socket)
-                go_out_from(self.socket, self._source)
+                go_out_from(self.socket, self.source)
                 self.socket.connect(address)
                 if self.socket.getsockname()[:2] == address[:2]:  # our port is the one where no server is
                     raise ConnectionRefusedError("nobody listens there")
@@ -115,10 +114,10 @@ class UdpChannel(Channel):
 
     def resend(self, messages: list[bytes]) -> None:
         """Send messages to which no reply came in time: to the next address, if none has come from this one at all."""
-        if len(self._places) > 1 and time.monotonic() >= self._taken_at + self._timeout:
+        if len(self._places) > 1 and time.monotonic() >= self._taken_at + self.timeout:
             self._untried = len(self._places)
             with contextlib.suppress(Broken):  # none may be within reach just now; they have their turn again
-                self.take_next()
+                self._take_next()
         self.send(messages)
 
     def show_life(self, now: float) -> None:
@@ -174,7 +173,7 @@ class UdpChannel(Channel):
     def _go_on_after(self, error: OSError) -> None:
         """Send all again to the host's next address; with retries, wait for the server. Raises Failure."""
         if self._untried:
-            self.take_next()
+            self._take_next()
             self.unsent.extendleft(reversed(self._sent))
             self._sent.clear()
             self.flush()
