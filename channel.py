@@ -234,17 +234,15 @@ class Channel:
 def reach(loop: Loop, channels: list[Channel]) -> None:
     """Open channels, but for those that may take as long as it takes; have signals end the program. Raises Failure."""
     loop.catch_signals(("SIGTERM", "SIGHUP", "SIGQUIT"), lambda number, _: sys.exit(128 + number))
-    missing = [channel for channel in channels if not channel.reconnects]
-    while missing:
+    while missing := [channel for channel in channels if channel.state is State.DOWN and not channel.reconnects]:
+        for channel in missing:
+            channel.watch(channel.open)
         wait = min(channel.open_at for channel in missing) - time.monotonic()
         for go_on in loop.ready(min(max(wait, 0.0), 1.0)):
             go_on()
         for channel in missing:
             if channel.state is State.DOWN and channel.open_at <= time.monotonic():
                 channel.open()
-        missing = [channel for channel in missing if channel.state is State.DOWN]
-        for channel in missing:
-            channel.watch(channel.open)
 
 
 def pause_after(failures: int) -> float:

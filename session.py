@@ -110,7 +110,7 @@ class Session:
         if len(heard) < len(replies):
             data = as_lines(heard)
         label = f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: "
-        self._output.show(label, data, heard, channel.unfinished)
+        self._output.show(label, data, heard, channel.unfinished())
         if self._options.no_reply or self._outbox.word == EXIT:
             self._take_refusals(channel, [reply for reply in replies if reply.startswith(REFUSALS)])
         if is_last:
@@ -286,6 +286,5 @@ class Session:
         for channel in self._channels:
             if channel.refusal:
                 self._output.note(f"{channel.peer} refused: {visible(channel.refusal)}")
-            self._output.lose(channel.ledger.give_up(float("inf")))
             channel.close()
         self._output.finish(self._peers(), self._outbox.rest())

@@ -160,16 +160,16 @@ class TcpChannel(Channel):
             raise
         except OSError as error:
             raise self._failure(error) from error
-        if not data:
-            (so_far, lines), (rest, last) = self._incoming.take(text), self._incoming.end()
-            return so_far + rest, lines + last, True
         is_tls_alert = len(data) == 7 and data[:2] == b"\x15\x03" and data[3:5] == b"\0\2"  # RFC 8446, 5.1 and 6
         if is_tls_alert and not self._lines.is_secure:
             raise (Broken if self._is_known else Failure)(f"{self.peer} speaks TLS; connect with --tls")
+        handed_on, lines = self._incoming.take(text)
+        if not data:
+            rest, last = self._incoming.end()
+            return handed_on + rest, lines + last, True
         self._is_known |= bool(text)
         with contextlib.suppress(OSError):  # the next one will tell
             self.flush(self._lines.outgoing())
-        handed_on, lines = self._incoming.take(text)
         return handed_on, lines, False
 
     def unfinished(self) -> bytes:
@@ -192,17 +192,17 @@ class TcpChannel(Channel):
 
     def _failure(self, error: Exception) -> Failure:
         """Return what to tell of an error of the connection."""
-        if not self._context:
-            return Broken(f"connection to {self.peer} lost: {reason(error)}")
-        import ssl
+        server = self.peer
+        if self._context:
+            import ssl
 
-        from tls import explain, is_refusal, was_cut_short
+            from tls import explain, is_refusal, was_cut_short
 
-        server = f"{self.host} port {self.port}"
-        if isinstance(error, ssl.SSLError):
-            greeted = self._is_known or self.state is not State.DOWN
-            is_lost = was_cut_short(error) or self._is_known or (greeted and not is_refusal(error))
-            return (Broken if is_lost else Failure)(explain(error, server, greeted))
+            server = f"{self.host} port {self.port}"
+            if isinstance(error, ssl.SSLError):
+                greeted = self._is_known or self.state is not State.DOWN
+                is_lost = was_cut_short(error) or self._is_known or (greeted and not is_refusal(error))
+                return (Broken if is_lost else Failure)(explain(error, server, greeted))
         return Broken(f"connection to {server} lost: {reason(error)}")
 
 
