@@ -71,9 +71,9 @@ class UdpChannel(Channel):
         self._places = collections.deque(places)
         self._untried = len(places)
         self._sent.clear()
-        self._take_next()
+        self.take_next()
 
-    def _take_next(self) -> None:
+    def take_next(self) -> None:
         """Take the next of the host's addresses for the server's. Raises Broken if no untried one can be."""
         self._taken_at = self._sign_at = time.monotonic()
         while True:
@@ -117,7 +117,7 @@ class UdpChannel(Channel):
         if len(self._places) > 1 and time.monotonic() >= self._taken_at + self.timeout:
             self._untried = len(self._places)
             with contextlib.suppress(Broken):  # none may be within reach just now; they have their turn again
-                self._take_next()
+                self.take_next()
         self.send(messages)
 
     def show_life(self, now: float) -> None:
@@ -173,7 +173,7 @@ class UdpChannel(Channel):
     def _go_on_after(self, error: OSError) -> None:
         """Send all again to the host's next address; with retries, wait for the server. Raises Failure."""
         if self._untried:
-            self._take_next()
+            self.take_next()
             self.unsent.extendleft(reversed(self._sent))
             self._sent.clear()
             self.flush()
