@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import collections
 import socket
 import sys
 import time
 from collections.abc import Callable
 
-import target
-from common import SHUTTING_DOWN, Failure, Parser, seconds, whole_number
+from common import EXIT, SHUTTING_DOWN, Failure
 from ledger import Ledger
-from loop import Loop
+from loop import READ, WRITE, Loop
 from phases import State, check
 from text import TYPE_CHECKING, show_address
 
@@ -58,17 +56,21 @@ class Channel:
         finish: Callable[[], None]
         unsent: Any
 
-    def __init__(self, loop: Loop, host: str, port: int, ledger: Ledger, retries: int, reconnects: bool) -> None:
+    def __init__(
+        self, loop: Loop, options: argparse.Namespace, port: int, ledger: Ledger, retries: int, reconnects: bool
+    ) -> None:
         """Take how many times a lost message is sent again, and whether a broken connection is made anew."""
-        self.loop, self.host, self.port, self.ledger = loop, host, port, ledger
+        self.loop, self.host, self.port, self.ledger = loop, options.host, port, ledger
+        self.timeout: float = options.timeout
+        self.family, self.source = options.family, options.source
         self.retries, self.reconnects = retries, reconnects
         self.socket = socket.socket()
-        self.peer = show_address((host, port))
+        self.peer = show_address((self.host, port))
         self.state = State.DOWN
         self.failures = 0  # in a row: attempts to connect, or to have `exit` answered
         self.open_at = 0.0  # when to connect again, to go on with that, or to send again what was not saved
         self._attempt: Generator[Wait, None, None] | None = None  # to connect, while that is under way
-        self._awaited: dict[int, int] = {}  # by that attempt: descriptors and events
+        self._awaited: dict[int, int] = {}  # descriptors, and the events for which the loop waits there
         self.active_at = 0.0  # when something went over it last
         self.asks_for_end = False  # an `exit` went over it
         self.said_goodbye = False  # the server shuts down
@@ -84,7 +86,7 @@ class Channel:
 
     def open(self) -> None:
         """Begin to connect, or go on with it; once the server is reached, send what is not confirmed."""
-        self._forget_awaited()
+        self._forget()
         if not self._attempt:
             self.unsent.clear()
             self._attempt = self.connect()
@@ -114,9 +116,21 @@ class Channel:
         """Tell the server at `now` that somebody listens, if it is time to and nothing else does."""
 
     def watch(self, go_on: Callable[[], object]) -> None:
-        """Have the loop call a function, which calls open(), when there is what an attempt to connect waits for."""
+        """Have the loop call a function when there is what the connection, or the attempt to make one, waits for."""
+        if self.state in (State.OPEN, State.PARTING):
+            self._awaited = {self.socket.fileno(): READ | (WRITE if self.unsent else 0)}
         for descriptor, events in self._awaited.items():
             self.loop.watch(descriptor, go_on, events)
+
+    def part(self, word: bytes) -> None:
+        """Tell the server that the conversation is over: with a word, or else with the end itself."""
+        self.enter(State.PARTING)
+        self.failures, self.asks_for_end = 0, word == EXIT
+        self.active_at = self.ledger.unanswered_since = time.monotonic()
+        if word:
+            self.send([word])
+        else:
+            self.finish()
 
     def fail(self) -> None:
         """Be without a connection, for a time that grows with each failure."""
@@ -150,7 +164,7 @@ class Channel:
 
     def close(self) -> None:
         """Close the socket, and give up the attempt to get another."""
-        self._forget_awaited()
+        self._forget()
         if self._attempt:
             self._attempt.close()
             self._attempt = None
@@ -161,7 +175,7 @@ class Channel:
         self.loop.forget(self.socket.fileno())
         self.socket.close()
 
-    def _forget_awaited(self) -> None:
+    def _forget(self) -> None:
         for descriptor in self._awaited:
             self.loop.forget(descriptor)
         self._awaited = {}
@@ -191,44 +205,44 @@ class Channel:
         has_room = self.is_clear() and not self.is_unsaved() and self.ledger.waiting_bytes < self.window_bytes
         return self.window - self.ledger.waiting if has_room else 0
 
-    def due_at(self, timeout: float) -> float:
+    def due_at(self) -> float:
         """Return when to try again, or when what is missing is late; infinity if neither is due."""
         if self.state is State.DOWN:
             return self.open_at
-        if self.state is State.OPEN and not self.is_stream:
-            return self.ledger.oldest() + timeout
-        if self.state is State.PARTING and not self.asks_for_end:
-            return self.active_at + timeout
-        if self.state is State.PARTING or (self.state is State.OPEN and self.ledger.due):
-            return self._answer_due_at(timeout)
-        return self.open_at if self.state is State.OPEN and self.is_unsaved() else float("inf")
+        if self.state is State.PARTING:
+            return self._answer_due_at() if self.asks_for_end else self.active_at + self.timeout
+        if self.state is State.CLOSED:
+            return float("inf")
+        if not self.is_stream:
+            return self.ledger.oldest() + self.timeout
+        if self.ledger.due or not self.is_clear():
+            return self._answer_due_at()
+        return self.open_at if self.is_unsaved() else float("inf")
 
-    def _answer_due_at(self, timeout: float) -> float:
+    def _answer_due_at(self) -> float:
         """Return when an answer is late: what others say is a sign of life of a connection, but only for so long."""
         if not self.is_stream:
-            return self.ledger.unanswered_since + timeout
-        return min(self.active_at + timeout, self.ledger.unanswered_since + PATIENCE * timeout)
+            return self.ledger.unanswered_since + self.timeout
+        return min(self.active_at + self.timeout, self.ledger.unanswered_since + PATIENCE * self.timeout)
 
-    def waits_within(self, now: float, timeout: float) -> str:
-        """Return how long an answer that is late by `now` was waited for, in words."""
-        is_talking = self.is_stream and now < self.active_at + timeout
-        return f"within {timeout * (PATIENCE if is_talking else 1 + self.retries):g} s"
+    def waits_within(self, now: float, tries: int) -> str:
+        """Return how long an answer that is late by `now` was waited for after so many tries, in words."""
+        is_talking = self.is_stream and now < self.active_at + self.timeout
+        return f"within {self.timeout * (PATIENCE if is_talking else tries):g} s"
 
 
 def reach(loop: Loop, channels: list[Channel]) -> None:
     """Open channels, but for those that may take as long as it takes; have signals end the program. Raises Failure."""
     loop.catch_signals(("SIGTERM", "SIGHUP", "SIGQUIT"), lambda number, _: sys.exit(128 + number))
-    missing = [channel for channel in channels if not channel.reconnects]
-    while missing:
+    while missing := [channel for channel in channels if channel.state is State.DOWN and not channel.reconnects]:
+        for channel in missing:
+            channel.watch(channel.open)
         wait = min(channel.open_at for channel in missing) - time.monotonic()
         for go_on in loop.ready(min(max(wait, 0.0), 1.0)):
             go_on()
         for channel in missing:
             if channel.state is State.DOWN and channel.open_at <= time.monotonic():
                 channel.open()
-        missing = [channel for channel in missing if channel.state is State.DOWN]
-        for channel in missing:
-            channel.watch(channel.open)
 
 
 def pause_after(failures: int) -> float:
@@ -237,51 +251,3 @@ def pause_after(failures: int) -> float:
 
     longest = min(0.1 * 2 ** min(failures, 30), 10.0)
     return random.uniform(longest / 2, longest)
-
-
-def add_arguments(parser: Parser, port: int) -> None:
-    """Add the arguments that both clients take; the server's port is `port` if nothing says otherwise."""
-    target.add_arguments(parser, port)
-    add = parser.add_argument_group("messages").add_argument
-    add("-m", "--message", metavar="TEXT", action="append", help="send TEXT, wait for its reply, end; may be repeated")
-    timeout = "wait so long for a connection or a reply (5); on a connection, ten times so long while other things come"
-    add("--timeout", metavar="SECONDS", type=seconds, default=5.0, help=timeout)
-    add("--no-reply", action="store_true", help="expect no replies: the server runs with --reply none")
-    add("--any-reply", action="store_true", help="each line that comes answers the oldest message that waits")
-    add("--stay", action="store_true", help="stay after the end of the input, and show what comes")
-    add("--no-words", action="store_true", help="no line is a command: 'terminate' and 'exit' are messages")
-    add("--rate", metavar="N", type=whole_number(1), help="send at most N messages a second, evenly")
-    add("--stats", action="store_true", help="print the summary at the end in any case")
-
-
-def parse_arguments(parser: Parser, port: int) -> argparse.Namespace:
-    """Return what the command line says, once what add_arguments() added has been made sense of."""
-    others, texts = take_texts(sys.argv[1:])
-    options = parser.parse_intermixed_args(others)
-    options.message = [*(options.message or ()), *texts]
-    if options.any_reply and options.no_reply:
-        parser.error("--any-reply waits for replies, and --no-reply expects none; leave out one of them")
-    target.settle(parser, options, port)
-    return options
-
-
-def take_texts(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Return arguments without those of `-m`, and its texts: argparse would take one with a dash for an option."""
-    others: list[str] = []
-    texts: list[str] = []
-    rest = collections.deque(arguments)
-    while rest:
-        argument = rest.popleft()
-        name, equals, text = argument.partition("=")
-        is_named = name == "-m" or (len(name) > 2 and "--message".startswith(name))
-        if is_named and equals:
-            texts.append(text)
-        elif is_named and rest:
-            texts.append(rest.popleft())
-        elif argument.startswith("-m") and not is_named:
-            texts.append(argument[2:])
-        else:
-            others.append(argument)
-            if argument == "--":  # no options follow
-                return [*others, *rest], texts
-    return others, texts

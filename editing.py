@@ -1,4 +1,4 @@
-"""All: readline, which edits the line that a person types, and how it leaves the drawing of it to the program."""
+"""All: what the system has for a person who types: readline, which leaves the drawing to the program; job control."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from text import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-__all__ = ("Readline", "is_gnu", "readline", "silence", "termios")
+__all__ = ("TERMINAL_GONE", "Readline", "in_background", "is_gnu", "readline", "silence", "termios")
 if sys.flags.utf8_mode:  # as with LC_ALL=C: Python speaks UTF-8, but readline would edit single bytes
     os.environ["LC_ALL"] = "C.UTF-8"
 try:
@@ -21,6 +21,8 @@ try:
     import termios
 except ImportError:  # Windows
     termios = readline = None  # type: ignore[assignment]
+TERMINAL_GONE = (OSError, termios.error) if termios else (OSError,)
+"""What is raised where a terminal was, once its window is closed."""
 
 
 class Readline:
@@ -72,3 +74,11 @@ def silence(descriptor: int) -> None:
     settings = termios.tcgetattr(descriptor)
     settings[3] &= ~termios.ECHO
     termios.tcsetattr(descriptor, termios.TCSANOW, settings)
+
+
+def in_background(descriptor: int = 0) -> bool:
+    """Tell whether another job owns the terminal that a descriptor is, so that reading from it would stop this one."""
+    try:
+        return os.tcgetpgrp(descriptor) != os.getpgrp()
+    except (OSError, AttributeError):  # no job control here
+        return False

@@ -207,10 +207,8 @@ class Ledger:
         Unless that is for good, what comes late still counts; what has not come is returned once more when it is.
         """
         late = [sent for sent in self._all() if sent[3] <= before]
-        for text, equal in [*self._waiting.items()] if late else ():
-            equal[:] = [sent for sent in equal if sent[3] > before]
-            if not equal:
-                del self._waiting[text]
+        for sent in late:
+            self._pop(sent)
         self._refused = max(self._refused - len(late), 0)
         self._strike(late)
         if for_good:

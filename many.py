@@ -47,7 +47,10 @@ class Answers(Ledger):
         for reply in replies:
             peer, _, text = reply.partition(b": ")
             named = self._named(text)
-            for number, *_ in self._waiting[self._repeated(named[1])] if named else ():
+            if not named:
+                self._take_late(text, now)
+                continue
+            for number, *_ in self._waiting[self._repeated(named[1])]:
                 _, peers = self._answered.setdefault(number, (now, set()))
                 if peer not in peers and len(peers) < MOST_PEERS:
                     peers.add(peer)

@@ -11,14 +11,12 @@ import sys
 import time
 
 from common import Failure, error_line, reason, report
+from editing import in_background
 from incoming import shortened
 from ledger import Ledger, summary
 from rows import INDENT, erase_row, fold, window_columns
-from terminal import TypedLines, in_background
-from text import DIM, TYPE_CHECKING, has_colours, paint, visible
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from terminal import TypedLines
+from text import DIM, has_colours, paint, visible
 
 NAMED = 3
 """How many unconfirmed messages are named at the end."""
@@ -39,7 +37,7 @@ class Output:
         self.is_interactive = typed.typed and not options.message  # a person types
         self.code = 0  # with which the client ends
         self._problems: list[str] = []
-        self._lost: list[str] = []  # the first few
+        self._lost: list[bytes] = []  # the first few
         self._row = b""  # what stands on standard error now of how far the work is
         self._done, self._shown_at = 0, time.monotonic()
         is_shown = not (typed.typed or options.message) and sys.stderr is not None and sys.stderr.isatty()
@@ -47,22 +45,22 @@ class Output:
         self._unfinished: dict[str, tuple[float, bytes]] = {}  # by label, what is to be shown of a line, and when
         self._begun: dict[str, bytes] = {}  # what is shown of it
 
-    def show(self, label: str, data: bytes, replies: list[bytes], unfinished: Callable[[], bytes] = bytes) -> None:
+    def show(self, label: str, data: bytes, replies: list[bytes], unfinished: bytes = b"") -> None:
         """Show replies, which are `data` in a file; where somebody types, with a label before each. Raises Failure.
 
-        On a terminal, what `unfinished` returns of a line is shown, too, if its end is long in coming.
+        On a terminal, what has come of an unfinished line is shown, too, if its end is long in coming.
         """
         if sys.stdout is None or not sys.stdout.isatty():
             write_out(data)
             return
-        lines, text = list(map(shortened, replies)), unfinished()
+        lines = list(map(shortened, replies))
         begun = self._begun.pop(label, b"") if lines else b""
         if begun and lines[0].startswith(begun):
             rest = lines.pop(0)[len(begun) :]
             self._show_lines(INDENT, [rest] if rest.strip(b"\r") else [])
         self._show_lines(label if self._typed.edited else "", lines)
-        if text:
-            self._unfinished[label] = time.monotonic() + STANDS_FOR, text
+        if unfinished:
+            self._unfinished[label] = time.monotonic() + STANDS_FOR, unfinished
         else:
             self._unfinished.pop(label, None)
 
@@ -127,15 +125,12 @@ class Output:
 
         What a person typed is lost only if no answer comes until the end; that it is `late` is told at once, if given.
         """
-        messages = ledger.give_up(before, not self.is_interactive)
+        messages = ledger.give_up(before, for_good=not self.is_interactive)
         if not self.is_interactive:
-            self.lose(messages)
-        for message in messages if self.is_interactive and late else ():
-            self.complain(f"{late}: {visible(message)}")
-
-    def lose(self, messages: list[bytes]) -> None:
-        """Keep for the end that messages are lost."""
-        self._lost += [visible(message[:80]) for message in messages[: NAMED - len(self._lost)]]
+            self._lost += messages[: NAMED - len(self._lost)]
+        elif late:
+            for message in messages:
+                self.complain(f"{late}: {visible(message)}")
 
     def _show_progress(self, now: float, is_connected: bool) -> None:
         """Show what is done by now, in seconds, and how much of it a second since the last time, if it is time to."""
@@ -160,11 +155,14 @@ class Output:
     def finish(self, peers: str, rest: str) -> None:
         """Report all problems in one line: also the input that was not sent, and what `peers` should have confirmed."""
         self._write_error(b"")
+        for ledger in self._ledgers:
+            self._lost += ledger.give_up(float("inf"))[: NAMED - len(self._lost)]
         lost = sum(ledger.sent - ledger.confirmed for ledger in self._ledgers)
         if lost and not self._options.no_reply:
             more = f", and {lost - NAMED} more" if lost > NAMED else ""
             count = "1 message was" if lost == 1 else f"{lost} messages were"
-            self.note(f"{count} not confirmed by {peers}: {', '.join(self._lost)}{more}")
+            names = ", ".join([visible(message[:80]) for message in self._lost])
+            self.note(f"{count} not confirmed by {peers}: {names}{more}")
         if rest:
             self.note(f"{rest} was not sent")
         if self._typed.problem:

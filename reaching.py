@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import itertools
 import os
 import socket
@@ -16,12 +17,12 @@ import time
 from channel import Broken
 from common import Failure, reason
 from loop import READ, WRITE
-from target import interface_cure
 from text import TYPE_CHECKING, resolve, show_address, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from arguments import Sources
     from channel import Wait
     from text import Address
 
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
 ATTEMPT_DELAY = 0.25
 """Seconds that an address has alone before the next one is tried beside it (RFC 8305, section 5)."""
+OWN_CURES = {
+    errno.EADDRNOTAVAIL: "this machine has no such address; --source takes one of its own",
+    errno.EADDRINUSE: "the port is in use; --source takes another one, or an address alone",
+    errno.EACCES: "the port needs more rights; --source takes one of 1024 or above, or an address alone",
+}
 
 
 def look_up(
@@ -138,3 +144,24 @@ def in_words(error: OSError, address: Address) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused (start the server, or check the port)"
     return interface_cure(error, address) or reason(error)
+
+
+def go_out_from(unbound: socket.socket, own: Sources) -> None:
+    """Bind a socket to what was said of its family, if anything was. Raises OSError."""
+    address = own[unbound.family]
+    if address is None:
+        return
+    try:
+        unbound.bind(address)
+    except OSError as error:
+        why = interface_cure(error, address) or OWN_CURES.get(error.errno or 0, reason(error))
+        where = show_address(address) if address[1] else address[0]
+        raise OSError(f"cannot go out from {where}: {why}") from error
+
+
+def interface_cure(error: OSError, address: Address) -> str:
+    """Return what to do about an address that means nothing without its interface (RFC 4291); "" if it is not that."""
+    if error.errno != errno.EINVAL or not address[0].startswith("fe80:") or address[3]:
+        return ""
+    names = [name for _, name in socket.if_nameindex()]
+    return f"this address is one of a single network; add its interface, as in {address[0]}%{names[-1]}"

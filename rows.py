@@ -10,6 +10,8 @@ from text import IS_DUMB
 
 INDENT = "    "
 """Begins each row but the first of a line that takes more: no event, and no line of a conversation, begins so."""
+WRAPS_AGAIN = not IS_DUMB and os.environ["TERM"] != "linux" and "XTERM_VERSION" not in os.environ
+"""Whether the terminal wraps rows again that have become too long for its window, as all but those two do."""
 NARROWEST = 4
 """Columns that it takes to show anything of a line that scrolls: a mark on either side, a character, the cursor."""
 TOKENS = re.compile(r"\x1b\[\d*m|[ -~]+|[^ -~]")
@@ -104,14 +106,16 @@ class Row:
         self._to_cursor = "".join(left + right[:1])
         return "".join(left + right) + "\b" * len(right)
 
-    def rows_above(self, columns: int) -> int:
-        """Return how many rows are above the cursor's, once the terminal has wrapped what was drawn at so many."""
-        rows = column = 0
+    def erase(self, columns: int) -> bytes:
+        """Return what empties all the rows into which a terminal that has so many columns by now has wrapped it."""
+        if not WRAPS_AGAIN:
+            return erase_row()
+        above = column = 0
         for char in self._to_cursor:
             if column + width(char) > columns:
-                rows, column = rows + 1, 0
+                above, column = above + 1, 0
             column += width(char)
-        return rows
+        return b"\x1b[A" * above + b"\r\x1b[J"
 
 
 def place(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from channel import Broken, Channel
 from common import EXIT, NOT_OBEYED, REFUSALS, TERMINATE, Failure
 from lines import as_lines
-from loop import READ, WRITE, Loop
+from loop import Loop
 from outbox import Outbox
 from output import Output
 from phases import Phase, State, check
@@ -23,11 +23,12 @@ class Session:
 
     def __init__(self, options: argparse.Namespace, loop: Loop, channels: list[Channel]) -> None:
         self._options, self._loop, self._channels = options, loop, channels
-        self._timeout: float = options.timeout
         self.phase = Phase.TALKING
         self._leave_at = self._send_at = float("inf")
         self._outbox = Outbox(options, any(channel.is_stream for channel in channels))
         self._output = Output(self._outbox.typed, [channel.ledger for channel in channels], options)
+        self._listens = options.stay or self._output.is_interactive
+        """Whether somebody wants to hear what comes, also when no reply is due."""
 
     def run(self, greeting: str) -> int:
         """Hold the conversation; return the exit code."""
@@ -49,29 +50,26 @@ class Session:
     def _pass(self) -> None:
         """Wait until something arrives, may be sent, or is late; and take care of it. Raises Failure."""
         now = time.monotonic()  # what has come by now is read before it is found late, also after Ctrl-Z
-        for channel in self._channels if self._options.stay or self._output.is_interactive else ():
-            self._attempt(channel, channel.show_life, now)
+        for channel in self._channels:
+            if self._listens:
+                self._attempt(channel, channel.show_life, now)
         self._watch()
         self._output.show_due(now, any(channel.state is not State.DOWN for channel in self._channels))
-        due_at = min(now + 1.0, self._output.due_at(), self._send_at)
-        due_at = min(due_at, *(channel.due_at(self._timeout) for channel in self._channels))
+        due_at = min(now + 1.0, self._output.due_at(), self._send_at, *(channel.due_at() for channel in self._channels))
         for function in self._loop.ready(max(due_at - now, 0)):
             with contextlib.suppress(BlockingIOError):
                 function()
         self._send_lines()
         for channel in self._channels:
-            if now >= channel.due_at(self._timeout):
+            if now >= channel.due_at():
                 self._attempt(channel, self._be_late, channel, now)
         self._advance()
 
     def _watch(self) -> None:
         """Have the loop wait for the channels, and for typed lines when they can be sent."""
         for channel in self._channels:
-            if channel.state in (State.OPEN, State.PARTING):
-                turn = functools.partial(self._attempt, channel, self._turn, channel)
-                self._loop.watch(channel.socket.fileno(), turn, READ | (WRITE if channel.unsent else 0))
-            elif channel.state is State.DOWN:
-                channel.watch(functools.partial(self._attempt, channel, self._open, channel))
+            go_on = self._open if channel.state is State.DOWN else self._turn
+            channel.watch(functools.partial(self._attempt, channel, go_on, channel))
         self._outbox.watch(self._loop)
 
     def _send_lines(self) -> None:
@@ -112,7 +110,7 @@ class Session:
         if len(heard) < len(replies):
             data = as_lines(heard)
         label = f"[{channel.protocol}] Server: " if len(self._channels) > 1 else "Server: "
-        self._output.show(label, data, heard, channel.unfinished)
+        self._output.show(label, data, heard, channel.unfinished())
         if self._options.no_reply or self._outbox.word == EXIT:
             self._take_refusals(channel, [reply for reply in replies if reply.startswith(REFUSALS)])
         if is_last:
@@ -157,8 +155,7 @@ class Session:
                     self._output.note(str(broken))
                 channel.enter(State.CLOSED)
             elif channel.reconnects:
-                is_listening = self._output.is_interactive or self._options.stay
-                if not channel.failures or (is_listening and channel.state is State.OPEN):
+                if not channel.failures or (self._listens and channel.state is State.OPEN):
                     self._output.complain(f"{broken}; trying again until the server is there")
                 channel.fail()
             else:
@@ -166,27 +163,28 @@ class Session:
 
     def _be_late(self, channel: Channel, now: float) -> None:
         """Do what is due by `now`: connect; send again what is late, or wait for it no longer."""
-        late = f"no reply from {channel.peer} {channel.waits_within(now, self._timeout)}"
+        within = channel.waits_within(now, 1 + channel.retries)
+        late = f"no reply from {channel.peer} {within}"
         if channel.state is State.DOWN:
             self._open(channel)
         elif channel.state is State.PARTING:
             self._part_late(channel, now)
         elif not channel.is_stream:
-            again = channel.ledger.retry(now - self._timeout, now, channel.retries)
+            again = channel.ledger.retry(now - channel.timeout, now, channel.retries)
             if again:
                 channel.resend(again)
-            self._output.give_up(channel.ledger, now - self._timeout, late)
+            self._output.give_up(channel.ledger, now - channel.timeout, late)
         elif channel.is_unsaved() and not channel.ledger.due:
             if channel.failures == 1:
                 self._output.complain(f"{channel.peer} could not save; trying again until it can")
             channel.send_again(now)
         elif channel.reconnects:
             raise Broken(late)
-        elif self._options.no_reply:
-            raise Failure(f"{channel.peer} took nothing more {channel.waits_within(now, self._timeout)}")
+        elif not channel.ledger.due:
+            raise Failure(f"{channel.peer} took nothing more {within}")
         else:
             self._output.give_up(channel.ledger, now, late)
-            if not (self._output.is_interactive or self._options.stay):
+            if not self._listens:
                 self._enter(Phase.OVER)
 
     def _open(self, channel: Channel) -> None:
@@ -201,7 +199,8 @@ class Session:
             if not (self._options.no_reply and channel.gets_through(now)):
                 self._leave_off(channel)
         elif channel.reconnects or channel.failures >= channel.retries:
-            raise Failure(f"no answer to 'exit' from {channel.peer} {channel.waits_within(now, self._timeout)}")
+            within = channel.waits_within(now, 1 + channel.failures)
+            raise Failure(f"no answer to 'exit' from {channel.peer} {within}")
         else:
             channel.failures += 1
             channel.ledger.unanswered_since = now
@@ -261,18 +260,12 @@ class Session:
         if self._outbox.word == TERMINATE:
             self._output.say("Terminating client.....")
         for channel in () if is_just_gone else channels:
-            if channel.state is State.DOWN:
-                if self._outbox.word == EXIT:
-                    self._output.note(f"'exit' was not sent to {channel.peer}: there is no connection")
-                channel.enter(State.CLOSED)
+            if channel.state is not State.DOWN:
+                self._attempt(channel, channel.part, self._outbox.word)
                 continue
-            channel.enter(State.PARTING)
-            channel.failures, channel.asks_for_end = 0, self._outbox.word == EXIT
-            channel.active_at = channel.ledger.unanswered_since = time.monotonic()
-            if self._outbox.word:
-                self._attempt(channel, channel.send, [self._outbox.word])
-            else:
-                self._attempt(channel, channel.finish)
+            if self._outbox.word == EXIT:
+                self._output.note(f"'exit' was not sent to {channel.peer}: there is no connection")
+            channel.enter(State.CLOSED)
 
     def _leave(self, channels: list[Channel]) -> None:
         """Be over, since all is confirmed; where nothing is, end, but let the servers take what is on its way.
@@ -280,7 +273,7 @@ class Session:
         To close while something comes the other way would destroy it.
         """
         self._enter(Phase.LEAVING if self._options.no_reply else Phase.OVER)
-        self._leave_at = time.monotonic() + self._timeout
+        self._leave_at = time.monotonic() + self._options.timeout
         for channel in channels if self._options.no_reply else ():
             self._attempt(channel, channel.finish)
 
@@ -293,6 +286,5 @@ class Session:
         for channel in self._channels:
             if channel.refusal:
                 self._output.note(f"{channel.peer} refused: {visible(channel.refusal)}")
-            self._output.lose(channel.ledger.give_up(float("inf")))
             channel.close()
         self._output.finish(self._peers(), self._outbox.rest())

@@ -13,17 +13,17 @@ import contextlib
 import socket
 import time
 
-from channel import Broken, Channel, add_arguments, parse_arguments, reach
+from arguments import add_arguments, parse_arguments
+from channel import Broken, Channel, reach
 from common import Failure, Parser, check_tls_options, reason, run, whole_number
 from incoming import LONGEST_EXTRA, Incoming
 from ledger import Ledger
 from lines import ENDINGS, RECEIVE_SIZE, Lines
 from loop import READ, WRITE, Loop
 from phases import State
-from reaching import look_up, race
+from reaching import go_out_from, look_up, race
 from session import Session
 from sockets import keep_alive, reuse_address, send_at_once, unacknowledged
-from target import go_out_from
 from text import TYPE_CHECKING, show_address
 
 if TYPE_CHECKING:
@@ -48,9 +48,8 @@ class TcpChannel(Channel):
 
     def __init__(self, loop: Loop, options: argparse.Namespace) -> None:
         """Take whom to connect to, and how. Raises Failure."""
-        super().__init__(loop, options.host, options.port, Ledger(any_reply=options.any_reply), 0, options.reconnect)
-        self._timeout, self._family, self._source = options.timeout, options.family, options.source
-        self._ending, self._expects_none = options.ending, options.no_reply
+        super().__init__(loop, options, options.port, Ledger(any_reply=options.any_reply), 0, options.reconnect)
+        self._ending = options.ending
         self._lines = Lines(self._ending)
         self.unsent = bytearray()
         self._incoming = Incoming(options.udp_port is not None, self._ending)
@@ -65,9 +64,9 @@ class TcpChannel(Channel):
 
     def connect(self) -> Generator[Wait, None, None]:
         """Connect to the first of the host's addresses that answers."""
-        until = time.monotonic() + self._timeout
-        places = yield from look_up(self.host, self.port, socket.SOCK_STREAM, self._family, until)
-        late = f"no answer within {self._timeout:g} s (check the address, and the firewalls on the way)"
+        until = time.monotonic() + self.timeout
+        places = yield from look_up(self.host, self.port, socket.SOCK_STREAM, self.family, until)
+        late = f"no answer within {self.timeout:g} s (check the address, and the firewalls on the way)"
         self.close_socket()
         self.socket, address = yield from race(places, self.begin_to_connect, until, late)
         self.peer = show_address(address)
@@ -84,9 +83,9 @@ class TcpChannel(Channel):
         attempt = socket.socket(family, socket.SOCK_STREAM)
         try:
             attempt.setblocking(False)
-            if self._source[family]:
+            if self.source[family]:
                 reuse_address(attempt)  # the last connection from there may still fade away (TIME_WAIT)
-                go_out_from(attempt, self._source)
+                go_out_from(attempt, self.source)
             with contextlib.suppress(BlockingIOError):  # it goes on meanwhile
                 attempt.connect(address)
         except OSError:
@@ -106,7 +105,7 @@ class TcpChannel(Channel):
                 self.flush(lines.outgoing())
                 yield {self.socket.fileno(): READ | (WRITE if self.unsent else 0)}, until
                 if time.monotonic() >= until:
-                    server, within = f"{self.host} port {self.port}", f"{self._timeout:g} s"
+                    server, within = f"{self.host} port {self.port}", f"{self.timeout:g} s"
                     raise Broken(f"no TLS handshake with {server} within {within} (does the server speak TLS?)")
                 try:
                     data = self.socket.recv(RECEIVE_SIZE)
@@ -148,12 +147,6 @@ class TcpChannel(Channel):
         """Tell whether nothing is kept, encrypted or not."""
         return not self.unsent and not self._lines.unsent()
 
-    def due_at(self, timeout: float) -> float:
-        """Do the same; where no reply is expected, what is unsent has to go out."""
-        if self._expects_none and self.state is State.OPEN and not self.is_clear():
-            return self._answer_due_at(timeout)
-        return super().due_at(timeout)
-
     def undelivered(self) -> int:
         """Return how many bytes of what was sent the server's machine has not acknowledged."""
         return max(unacknowledged(self.socket) - self._ends, 0)
@@ -167,16 +160,16 @@ class TcpChannel(Channel):
             raise
         except OSError as error:
             raise self._failure(error) from error
-        if not data:
-            (so_far, lines), (rest, last) = self._incoming.take(text), self._incoming.end()
-            return so_far + rest, lines + last, True
         is_tls_alert = len(data) == 7 and data[:2] == b"\x15\x03" and data[3:5] == b"\0\2"  # RFC 8446, 5.1 and 6
         if is_tls_alert and not self._lines.is_secure:
             raise (Broken if self._is_known else Failure)(f"{self.peer} speaks TLS; connect with --tls")
+        handed_on, lines = self._incoming.take(text)
+        if not data:
+            rest, last = self._incoming.end()
+            return handed_on + rest, lines + last, True
         self._is_known |= bool(text)
         with contextlib.suppress(OSError):  # the next one will tell
             self.flush(self._lines.outgoing())
-        handed_on, lines = self._incoming.take(text)
         return handed_on, lines, False
 
     def unfinished(self) -> bytes:
@@ -199,17 +192,17 @@ class TcpChannel(Channel):
 
     def _failure(self, error: Exception) -> Failure:
         """Return what to tell of an error of the connection."""
-        if not self._context:
-            return Broken(f"connection to {self.peer} lost: {reason(error)}")
-        import ssl
+        server = self.peer
+        if self._context:
+            import ssl
 
-        from tls import explain, is_refusal, was_cut_short
+            from tls import explain, is_refusal, was_cut_short
 
-        server = f"{self.host} port {self.port}"
-        if isinstance(error, ssl.SSLError):
-            greeted = self._is_known or self.state is not State.DOWN
-            is_lost = was_cut_short(error) or self._is_known or (greeted and not is_refusal(error))
-            return (Broken if is_lost else Failure)(explain(error, server, greeted))
+            server = f"{self.host} port {self.port}"
+            if isinstance(error, ssl.SSLError):
+                greeted = self._is_known or self.state is not State.DOWN
+                is_lost = was_cut_short(error) or self._is_known or (greeted and not is_refusal(error))
+                return (Broken if is_lost else Failure)(explain(error, server, greeted))
         return Broken(f"connection to {server} lost: {reason(error)}")
 
 

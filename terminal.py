@@ -12,18 +12,17 @@ import threading
 import time
 
 from common import Failure, reason
-from editing import Readline, is_gnu, readline, silence, termios
+from editing import TERMINAL_GONE, Readline, in_background, is_gnu, readline, silence, termios
 from lines import RECEIVE_SIZE, Lines
 from rows import Row, erase_row, window_columns
-from text import IS_DUMB, TYPE_CHECKING, visible
+from text import TYPE_CHECKING, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-WRAPS_AGAIN = not IS_DUMB and os.environ["TERM"] != "linux" and "XTERM_VERSION" not in os.environ
-"""Whether the terminal wraps rows again that have become too long for its window, as all but those two do."""
-TERMINAL_GONE = (OSError, termios.error) if termios else (OSError,)
-"""What is raised where a terminal was, once its window is closed."""
+
+LONGEST_LINE = 1 << 28
+"""Bytes of a line without an end after which no more of the input is read."""
 
 
 class TypedLines:
@@ -60,7 +59,14 @@ class TypedLines:
             data = self.socket.recv(RECEIVE_SIZE)
         except BlockingIOError:
             return []
-        return self._lines.take(data) if data else self._lines.end() or None
+        if not data:
+            return self._lines.end() or None
+        lines = self._lines.take(data)
+        if len(self._lines.unfinished) > LONGEST_LINE:
+            self._lines.unfinished = b""
+            self.problem = f"a line has no end within {LONGEST_LINE} bytes"
+            return None
+        return lines
 
     def read_rest(self) -> bytes:
         """Return what has come after the lines that read() returned, whole lines or not; the start of it, if long."""
@@ -130,7 +136,7 @@ class LineEditor:
         self._redraw_due = False
         self._settings_before: Any = termios.tcgetattr(0) if termios else None
         self._settings_in_use: Any = None
-        self._row, self._columns, self._typed = Row(), 0, ""
+        self._row, self._columns, self._typed = Row(), window_columns(), ""
         self._draws = False
         if readline:
             sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
@@ -157,7 +163,7 @@ class LineEditor:
             self._asked.wait()
             wait_for_foreground()
             self._pen.acquire()
-            self._write(erase_row())
+            self._show("")
             if self._draws:
                 self._idle.clear()
                 with contextlib.suppress(*TERMINAL_GONE):
@@ -169,7 +175,7 @@ class LineEditor:
             if self._draws:
                 with self._pen:
                     self._typed = ""
-                    self._write(erase_row() + self._encode(f"{self._prompt}{visible(line)}\n" if self._prompt else ""))
+                    self._show(f"{self._prompt}{visible(line)}\n" if self._prompt else "")
             return (line + "\n").encode(errors="surrogateescape")
         finally:
             self._idle.set()
@@ -187,7 +193,7 @@ class LineEditor:
             with self._pen:
                 typed = readline.get_line_buffer() if readline else ""  # what the kernel edits, nobody can know
                 if self._prompt or typed:
-                    self._write(erase_row() + self._encode(self._prompt + typed))
+                    self._show(self._prompt + typed)
 
     def close(self) -> None:
         """Show what is typed and was not taken, so that it is not lost; leave the terminal as it was."""
@@ -200,7 +206,7 @@ class LineEditor:
         if self._pen.acquire(timeout=1.0) and takes_output():  # neither comes where the terminal stands still
             is_kernels = not readline and self._asked.is_set()  # it alone knows what is half-typed: that stays
             untaken = "".join([f"Not sent: {line}\n" for line in self._untaken()])
-            self._write(b"\n" if is_kernels else erase_row() + self._encode(untaken))
+            self._show("\n" if is_kernels else untaken, erased=b"" if is_kernels else None)
         self._asked.clear()
         with contextlib.suppress(*TERMINAL_GONE):
             if termios and not in_background():
@@ -226,26 +232,20 @@ class LineEditor:
         if self._reader:
             signal.pthread_kill(self._reader, signal.SIGWINCH)
 
-    def _encode(self, text: str) -> bytes:
-        return text.encode(sys.stdout.encoding, "backslashreplace")
-
     @staticmethod
-    def _write(data: bytes) -> None:
+    def _show(text: str, erased: bytes | None = None) -> None:
+        """Write text in place of what was erased; unless told, of the row."""
         with contextlib.suppress(OSError):  # its window is closed
-            os.write(1, data)
+            erased = erase_row() if erased is None else erased
+            os.write(1, erased + text.encode(sys.stdout.encoding, "backslashreplace"))
 
-    def _draw(self, wrapped: bool = False) -> None:
-        """Draw the row in place of itself, or of all the rows into which the terminal has wrapped it."""
+    def _draw(self, erased: bytes | None = None) -> None:
         prompt, before, after = self._readline.line()
         self._typed, self._redraw_due = before + after, False
-        above = self._row.rows_above(self._columns) if wrapped else 0
-        erased = b"\x1b[A" * above + b"\r\x1b[J" if wrapped else erase_row()
-        shown = self._row.draw(prompt + visible(before), visible(after), self._columns)
-        self._write(erased + self._encode(shown))
+        self._show(self._row.draw(prompt + visible(before), visible(after), self._columns), erased)
 
     def _draw_at_key(self) -> None:
         with self._pen:
-            self._columns = self._columns or window_columns()
             self._draw()
 
     def _look(self) -> None:
@@ -263,7 +263,13 @@ class LineEditor:
                 self._redraw_due = True
             before, self._columns = self._columns, window_columns()
             if self._redraw_due or self._columns != before:
-                self._draw(wrapped=WRAPS_AGAIN and not self._redraw_due)
+                self._draw(None if self._redraw_due else self._row.erase(self._columns))
+
+
+def wait_for_foreground() -> None:
+    """Wait while another job owns the terminal, so that reading from it fails."""
+    while in_background():
+        time.sleep(0.2)  # nothing tells a program that it is in the foreground again
 
 
 def takes_input(seconds: float | None) -> bool:
@@ -278,17 +284,3 @@ def takes_output(descriptor: int = 1, seconds: float | None = 0.0) -> bool:
     poll = select.poll()  # unlike select.select(), it takes descriptors above 1023
     poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(None if seconds is None else seconds * 1000))
-
-
-def wait_for_foreground() -> None:
-    """Wait while another job owns the terminal, so that reading from it fails."""
-    while in_background():
-        time.sleep(0.2)  # nothing tells a program that it is in the foreground again
-
-
-def in_background(descriptor: int = 0) -> bool:
-    """Tell whether another job owns the terminal that a descriptor is, so that reading from it would stop this one."""
-    try:
-        return os.tcgetpgrp(descriptor) != os.getpgrp()
-    except (OSError, AttributeError):  # no job control here
-        return False

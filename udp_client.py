@@ -16,16 +16,16 @@ import socket
 import sys
 import time
 
-from channel import Broken, Channel, add_arguments, parse_arguments, reach
+from arguments import add_arguments, parse_arguments
+from channel import Broken, Channel, reach
 from common import CONFIRMATION, MAX_DATAGRAM, SHUTTING_DOWN, Failure, Parser, reason, run, whole_number
 from ledger import Ledger
 from lines import as_lines
 from loop import Loop
 from phases import State
-from reaching import in_words, look_up
+from reaching import go_out_from, in_words, look_up
 from session import Session
 from sockets import widen_buffer
-from target import go_out_from
 from text import TYPE_CHECKING, show_address, without_ending
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ class UdpChannel(Channel):
     def __init__(self, loop: Loop, options: argparse.Namespace, port: int, retries: int, reconnects: bool) -> None:
         """Take whom to send to, and how. Raises Failure."""
         tries = sys.maxsize if reconnects else retries
-        super().__init__(loop, options.host, port, Ledger(repeated, options.any_reply), tries, reconnects)
-        self._timeout, self._family, self._source = options.timeout, options.family, options.source
+        super().__init__(loop, options, port, Ledger(repeated, options.any_reply), tries, reconnects)
         self.unsent: collections.deque[bytes] = collections.deque()
         self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window + 1)  # last, for the next address
         self._places: collections.deque[Place] = collections.deque()  # until one answers; this one's is the last
@@ -67,8 +66,8 @@ class UdpChannel(Channel):
 
     def connect(self) -> Generator[Wait, None, None]:
         """Take the first of the host's addresses for the server's; nothing is sent by that."""
-        until = time.monotonic() + self._timeout
-        places = yield from look_up(self.host, self.port, socket.SOCK_DGRAM, self._family, until)
+        until = time.monotonic() + self.timeout
+        places = yield from look_up(self.host, self.port, socket.SOCK_DGRAM, self.family, until)
         self._places = collections.deque(places)
         self._untried = len(places)
         self._sent.clear()
@@ -89,7 +88,7 @@ class UdpChannel(Channel):
                 self.socket = unconnected
                 self.socket.setblocking(False)
                 widen_buffer(self.socket)
-                go_out_from(self.socket, self._source)
+                go_out_from(self.socket, self.source)
                 self.socket.connect(address)
                 if self.socket.getsockname()[:2] == address[:2]:  # our port is the one where no server is
                     raise ConnectionRefusedError("nobody listens there")
@@ -115,7 +114,7 @@ class UdpChannel(Channel):
 
     def resend(self, messages: list[bytes]) -> None:
         """Send messages to which no reply came in time: to the next address, if none has come from this one at all."""
-        if len(self._places) > 1 and time.monotonic() >= self._taken_at + self._timeout:
+        if len(self._places) > 1 and time.monotonic() >= self._taken_at + self.timeout:
             self._untried = len(self._places)
             with contextlib.suppress(Broken):  # none may be within reach just now; they have their turn again
                 self.take_next()

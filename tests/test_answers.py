@@ -152,9 +152,9 @@ class SignsOfLife(AccountingTest):
         theirs.recv(1 << 20)
         channel.flush()
         self.assertEqual(channel.ledger.unanswered_since, channel.active_at)
-        self.assertEqual(channel.due_at(1.0), channel.active_at + 1.0)
+        self.assertEqual(channel.due_at(), channel.active_at + 1.0)
         channel.active_at += 100  # it says something, now and then
-        self.assertEqual(channel.due_at(1.0), channel.ledger.unanswered_since + 10.0)
+        self.assertEqual(channel.due_at(), channel.ledger.unanswered_since + 10.0)
 
 
 class Repeats(AccountingTest):

@@ -47,6 +47,15 @@ class Counting(unittest.TestCase):
         self.assertEqual(self.answers.give_up(2.0), [])
         self.assertEqual(self.answers.confirmed, 3)
 
+    def test_what_comes_late_counts_unless_it_is_given_up_for_good(self) -> None:
+        late = [from_peer(peer, f"Message received: {text}") for peer in (1, 2) for text in ("one", "two")]
+        self.assertEqual(self.answers.give_up(1.0, False), [b"one", b"two"])
+        self.answers.take([*late[:1], *late[2:3]], 3.0)
+        self.assertEqual((self.answers.confirmed, self.answers.longest_time), (1, 2.0))
+        self.assertEqual(self.answers.give_up(2.0), [b"two"])
+        self.answers.take(late, 4.0)
+        self.assertEqual(self.answers.confirmed, 1)
+
     def test_any_reply(self) -> None:
         answers = Answers(Ledger(any_reply=True))
         answers.add([b"one", b"two"], 1.0)

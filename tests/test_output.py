@@ -138,8 +138,6 @@ class Ends(TestCase):
                 ledger = Ledger()
                 ledger.add(lost, 0.0)
                 end = output_of(FakeTyped(), ledger, "x")
-                for message in lost:
-                    end.lose([message])
                 end.finish("x", "")
                 self.assertEqual(report.call_args_list, [mock.call(told)] if told else [])
                 self.assertEqual(end.code, 1 if told else 0)
@@ -181,7 +179,7 @@ class Prompts(TestCase):
 
     def come(self, replies: list[bytes], unfinished: bytes) -> None:
         """Have lines come, and the start of one."""
-        self.output.show(LABEL, b"", replies, lambda: unfinished)
+        self.output.show(LABEL, b"", replies, unfinished)
 
     def shown(self, *, stands: bool) -> bytes:
         """Return what is shown, also if it stands for long."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hostile import kernel_rows, on_linux
-from support import PATIENCE, Process, TestCase, receive_all, receive_lines, wait_until
+from support import PATIENCE, Process, TestCase, receive_all, receive_lines, wait_until, with_constants
 
 from udp_client import UdpChannel
 
@@ -293,6 +293,18 @@ class EndOfInput(TestCase):
             with self.subTest(script), Path("/proc/self/mem").open("rb") as nothing:  # there is nothing at address 0
                 client = self.client(script, "127.0.0.1", port, stdin=nothing)
                 self.assert_one_line_error(client, "cannot read standard input: ")
+
+    def test_a_line_without_end(self) -> None:
+        """It is given up before it takes all memory; what came before it was sent."""
+        server = self.server("tcp_server.py", within=with_constants(LONGEST_LINE=100_000))
+        program = (sys.executable, "tcp_client.py", "127.0.0.1", server.port)
+        client = self.start(*with_constants(LONGEST_LINE=100_000), *program)
+        server.type("x" * 150_000)
+        with contextlib.suppress(BrokenPipeError):  # it may have ended by then
+            client.type("x" * 50_000 + "\none\n" + "x" * 150_000)
+        self.assert_one_line_error(client, "cannot read standard input: a line has no end within 100000 bytes")
+        self.assertEqual([len(line) - len(CONFIRMATION) for line in client.output.splitlines()], [50_000, 3])
+        server.wait_for(r"\[Server\] Cannot read standard input: a line has no end within 100000 bytes\.\n")
 
     @unittest.skipUnless(os.name == "posix", "a shell closes the descriptors")
     def test_closed_descriptors(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 import unittest
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
@@ -32,7 +33,8 @@ class FakeChannel(Channel):
     is_stream = True
 
     def __init__(self, loop: Loop, retries: int, reconnects: bool) -> None:
-        super().__init__(loop, "server", 1, Ledger(), retries, reconnects)
+        options = argparse.Namespace(host="server", timeout=5.0, family=0, source={})
+        super().__init__(loop, options, 1, Ledger(), retries, reconnects)
         self.unsent = bytearray()
         self.said: list[bytes] = []
         self.hears: list[bytes] = []
@@ -183,6 +185,7 @@ class Phases(SessionTest):
             self.hear(talking, last=True)
 
         def late(talking: Session) -> None:
+            """Where no reply is due, what is unsent is late."""
             talking._be_late(self.channel, self.channel.active_at + 6)
 
         talking, settling, parting, leaving, over = Phase
@@ -193,7 +196,7 @@ class Phases(SessionTest):
             refusal: (talking, settling, talking, leaving, None),
             goodbye: (over, over, over, over, None),
             end: (Broken, Broken, over, over, None),
-            late: (over, over, Failure, over, None),
+            late: (Failure, over, Failure, over, None),
         }
         for event, outcomes in table.items():
             for phase, outcome in zip(Phase, outcomes):
@@ -237,6 +240,9 @@ class Phases(SessionTest):
             self.assertEqual(self.channel.said, [b"exit"] * times)
         with self.assertRaisesRegex(Failure, "no answer to 'exit' from server:1 within 15 s"):
             talking._be_late(self.channel, self.channel.active_at + 5.0)
+        talking = self.begin("exit", retries=sys.maxsize, reconnects=True)
+        with self.assertRaisesRegex(Failure, "no answer to 'exit' from server:1 within 5 s"):
+            talking._be_late(self.channel, self.channel.active_at + 5.0)
 
     def test_exit_goes_to_all_and_the_talk_goes_on_if_one_refuses(self) -> None:
         talking = self.begin("exit", channels=2)
@@ -257,6 +263,15 @@ class Phases(SessionTest):
         talking._advance()
         self.assertIs(talking.phase, Phase.OVER)
 
+    def test_what_is_unsent_is_late_also_where_no_reply_is_due(self) -> None:
+        talking = self.begin("hello", any_reply=True)
+        self.channel.unsent += b"some"
+        self.hear(talking, b"a greeting")
+        self.assertEqual((talking.phase, self.channel.ledger.due), (Phase.SETTLING, 0))
+        self.assertEqual(self.channel.due_at(), self.channel.active_at + 5.0)
+        with self.assertRaisesRegex(Failure, "server:1 took nothing more within 5 s"):
+            talking._be_late(self.channel, self.channel.due_at())
+
     def test_room_to_send_is_waited_for_only_while_something_is_unsent(self) -> None:
         talking = self.begin("hello")
         for unsent, events in ((b"some", READ | WRITE), (b"", READ)):
@@ -270,7 +285,7 @@ class Phases(SessionTest):
         before = dict(vars(talking))
         channel_before = dict(vars(self.channel))
         for _ in range(2):
-            self.channel.due_at(5.0)
+            self.channel.due_at()
             talking._unclosed()
             talking._is_awaited(self.channel)
             self.channel.room()
@@ -292,7 +307,7 @@ class Breaks(SessionTest):
             for failures in (1, 2, 3):
                 talking._attempt(self.channel, self.channel.open if failures > 1 else self.channel.flush)
                 self.assertEqual((self.channel.state, self.channel.failures), (State.DOWN, failures))
-                self.assertEqual(self.channel.due_at(5.0), self.channel.open_at)
+                self.assertEqual(self.channel.due_at(), self.channel.open_at)
         complain.assert_called_once()
         self.channel.fails = None
         talking._attempt(self.channel, self.channel.open)
@@ -330,7 +345,7 @@ class Breaks(SessionTest):
                 talking = self.begin("hello", stay=True, any_reply=any_reply)
                 self.hear(talking, reply)
                 self.assertIs(talking.phase, Phase.SETTLING)
-                self.assertEqual(self.channel.due_at(5.0), float("inf"))
+                self.assertEqual(self.channel.due_at(), float("inf"))
                 if isinstance(expected, Phase):
                     self.hear(talking, b"news", last=True)
                     self.assertEqual((talking.phase, talking._output.code), (expected, 0))
@@ -376,14 +391,14 @@ class NotSaved(SessionTest):
         talking = self.begin("one", "two", reconnects=True)
         self.hear(talking, self.UNSAVED)
         self.assertEqual((self.channel.failures, self.channel.room()), (1, 0))
-        self.assertEqual(self.channel.due_at(5.0), self.channel.active_at + 5.0, "the other is due")
+        self.assertEqual(self.channel.due_at(), self.channel.active_at + 5.0, "the other is due")
         self.hear(talking, self.UNSAVED)
-        self.assertEqual((talking.phase, self.channel.due_at(5.0)), (Phase.SETTLING, self.channel.open_at))
+        self.assertEqual((talking.phase, self.channel.due_at()), (Phase.SETTLING, self.channel.open_at))
         with mock.patch.object(talking._output, "complain") as complain:
             talking._be_late(self.channel, self.channel.open_at)
         self.assertIn("could not save", complain.call_args[0][0])
         self.assertEqual(self.channel.said, [b"one", b"two"] * 2)
-        self.assertEqual(self.channel.due_at(5.0), self.channel.active_at + 5.0)
+        self.assertEqual(self.channel.due_at(), self.channel.active_at + 5.0)
         self.hear(talking, CONFIRMATION + b"one", CONFIRMATION + b"two")
         self.assertEqual((talking.phase, self.channel.failures, talking._output.code), (Phase.OVER, 0, 0))
 

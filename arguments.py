@@ -1,13 +1,14 @@
-"""Clients: where to: HOST and PORT as people write them, and which address of one's own to go out from."""
+"""Clients: the command line: HOST and PORT as people write them, and the options that both take."""
 
 from __future__ import annotations
 
 import argparse
-import errno
+import collections
 import socket
+import sys
 
-from common import Parser, reason, whole_number
-from text import TYPE_CHECKING, show_address
+from common import Parser, seconds, whole_number
+from text import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from text import Address
@@ -17,15 +18,10 @@ if TYPE_CHECKING:
 
 LOOPBACK: dict[int, str] = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 """Where the server is, by the first family that may be used, if nothing says otherwise."""
-OWN_CURES = {
-    errno.EADDRNOTAVAIL: "this machine has no such address; --source takes one of its own",
-    errno.EADDRINUSE: "the port is in use; --source takes another one, or an address alone",
-    errno.EACCES: "the port needs more rights; --source takes one of 1024 or above, or an address alone",
-}
 
 
 def add_arguments(parser: Parser, port: int) -> None:
-    """Add what says where to go; the server's port is `port` if nothing says otherwise."""
+    """Add the arguments that both clients take; the server's port is `port` if nothing says otherwise."""
     parser.add_argument("host", metavar="HOST", nargs="?", help="the server's address or name (127.0.0.1)")
     parser.add_argument("port", metavar="PORT", nargs="?", help=f"the server's port ({port}); or write HOST:PORT")
     group = parser.add_argument_group("the way there")
@@ -34,10 +30,25 @@ def add_arguments(parser: Parser, port: int) -> None:
     for option, family in (("-4", socket.AF_INET), ("-6", socket.AF_INET6)):
         text = f"use only IPv{option[1:]} addresses of a name"
         either.add_argument(option, dest="family", action="store_const", const=family, help=text)
+    add = parser.add_argument_group("messages").add_argument
+    add("-m", "--message", metavar="TEXT", action="append", help="send TEXT, wait for its reply, end; may be repeated")
+    timeout = "wait so long for a connection or a reply (5); on a connection, ten times so long while other things come"
+    add("--timeout", metavar="SECONDS", type=seconds, default=5.0, help=timeout)
+    add("--no-reply", action="store_true", help="expect no replies: the server runs with --reply none")
+    add("--any-reply", action="store_true", help="each line that comes answers the oldest message that waits")
+    add("--stay", action="store_true", help="stay after the end of the input, and show what comes")
+    add("--no-words", action="store_true", help="no line is a command: 'terminate' and 'exit' are messages")
+    add("--rate", metavar="N", type=whole_number(1), help="send at most N messages a second, evenly")
+    add("--stats", action="store_true", help="print the summary at the end in any case")
 
 
-def settle(parser: Parser, options: argparse.Namespace, port: int) -> None:
-    """Have `options` say which host, port, family (0: any) and sources; end with an error where they make no sense."""
+def parse_arguments(parser: Parser, port: int) -> argparse.Namespace:
+    """Return what the command line says, with host, port, family (0: any) and sources; end where it makes no sense."""
+    others, texts = take_texts(sys.argv[1:])
+    options = parser.parse_intermixed_args(others)
+    options.message = [*(options.message or ()), *texts]
+    if options.any_reply and options.no_reply:
+        parser.error("--any-reply waits for replies, and --no-reply expects none; leave out one of them")
     try:
         host, given = place(options.host, options.port)
         options.port = port if given is None else whole_number(1, 65535)(given)
@@ -49,6 +60,7 @@ def settle(parser: Parser, options: argparse.Namespace, port: int) -> None:
         parser.error("argument --source: its address is not of the family that -4 or -6 says")
     options.family = 0 if len(options.source) > 1 else next(iter(options.source))
     options.host = host or LOOPBACK[next(iter(options.source))]
+    return options
 
 
 def place(host: str | None, port: str | None) -> tuple[str, str | None]:
@@ -92,22 +104,21 @@ def sources(text: str) -> Sources:
     return {family: address for family, _, _, _, address in found}
 
 
-def go_out_from(unbound: socket.socket, own: Sources) -> None:
-    """Bind a socket to what was said of its family, if anything was. Raises OSError."""
-    address = own[unbound.family]
-    if address is None:
-        return
-    try:
-        unbound.bind(address)
-    except OSError as error:
-        why = interface_cure(error, address) or OWN_CURES.get(error.errno or 0, reason(error))
-        where = show_address(address) if address[1] else address[0]
-        raise OSError(f"cannot go out from {where}: {why}") from error
-
-
-def interface_cure(error: OSError, address: Address) -> str:
-    """Return what to do about an address that means nothing without its interface (RFC 4291); "" if it is not that."""
-    if error.errno != errno.EINVAL or not address[0].startswith("fe80:") or address[3]:
-        return ""
-    names = [name for _, name in socket.if_nameindex()]
-    return f"this address is one of a single network; add its interface, as in {address[0]}%{names[-1]}"
+def take_texts(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return arguments without those of `-m`, and its texts: argparse would take one with a dash for an option."""
+    others: list[str] = []
+    texts: list[str] = []
+    rest = collections.deque(arguments)
+    while rest:
+        argument = rest.popleft()
+        name, equals, text = argument.partition("=")
+        is_named = name == "-m" or (len(name) > 2 and "--message".startswith(name))
+        if is_named and (equals or rest):
+            texts.append(text if equals else rest.popleft())
+        elif argument.startswith("-m") and not is_named:
+            texts.append(argument[2:])
+        else:
+            others.append(argument)
+            if argument == "--":  # no options follow
+                return [*others, *rest], texts
+    return others, texts

@@ -14,10 +14,9 @@ from unittest import mock
 from hostile import has_ipv6, on_linux
 from support import TestCase, free_port, receive_lines, wait_until
 
-from channel import add_arguments, parse_arguments, take_texts
+from arguments import add_arguments, parse_arguments, place, sources, split, take_texts
 from common import Parser
 from reaching import in_words
-from target import place, sources, split
 
 CLIENTS = ("tcp_client.py", "udp_client.py")
 HAS_IPV6 = unittest.skipUnless(has_ipv6(), "this system has no IPv6")
