@@ -232,12 +232,13 @@ if hasattr(signal, "SIGUSR1"):
         """What a program has to be started with, as `env`."""
 
     def skip(self, seconds: float, *programs: Process) -> None:
-        """Put the time forward for all that were started with it, once these rest; and tell these."""
+        """Put the time forward for all that were started with it, once these rest; then these do what is due."""
         for program in programs:
             wait_until(program.is_at_rest, "the program waits")
         self._ahead[:] = struct.pack("d", struct.unpack("d", self._ahead)[0] + seconds)
         for program in programs if hasattr(signal, "SIGUSR1") else ():
             program.signal(signal.SIGUSR1)
+            wait_until(program.is_at_rest, "the program waits again")
 
 
 class TestCase(unittest.TestCase):
