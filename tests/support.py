@@ -141,11 +141,8 @@ class Process:
         self.popen.send_signal(number)
 
     def is_at_rest(self) -> bool:
-        """Tell whether all threads of the program wait for something, or it has ended (Linux; elsewhere, always)."""
-        with contextlib.suppress(OSError):
-            tasks = Path(f"/proc/{self.popen.pid}/task").iterdir()
-            return all((task / "stat").read_text().rpartition(")")[2].split()[0] in "SZ" for task in tasks)
-        return True
+        """Tell whether the program waits for something, or has ended."""
+        return is_at_rest(self.popen.pid)
 
     def stop(self) -> None:
         """Have the program stand still until it gets SIGCONT; it does when this returns."""
@@ -376,6 +373,14 @@ def new_key(folder: Path, name: str, subject: str, *arguments: object) -> None:
 def new_certificate(folder: Path, name: str, subject: str, names: str) -> None:
     """Make NAME.key, and NAME.pem: a certificate of these names that the key itself has signed."""
     new_key(folder, name, subject, *("-x509", "-days", 30, "-out", f"{name}.pem"), "-addext", f"subjectAltName={names}")
+
+
+def is_at_rest(number: int) -> bool:
+    """Tell whether all threads of a process wait for something, or it has ended (Linux; elsewhere, always)."""
+    with contextlib.suppress(OSError):
+        tasks = Path(f"/proc/{number}/task").iterdir()
+        return all((task / "stat").read_text().rpartition(")")[2].split()[0] in "SZ" for task in tasks)
+    return True
 
 
 def resident_bytes(process: Process) -> int:
