@@ -15,7 +15,7 @@ import tty
 import unicodedata
 from typing import Any
 
-from support import ROOT, wait_until
+from support import ROOT, is_at_rest, wait_until
 
 SEQUENCE = re.compile(r"\x1b\[(?P<private>\??)(?P<numbers>[\d;]*)(?P<final>[@-~])|\x1b[=>]|\x1b\(B|[^\x1b]")
 UNFINISHED = re.compile(r"\x1b(\[\??[\d;]*|\()?")
@@ -179,7 +179,8 @@ class Terminal:
             data = data[os.write(self._keyboard, data) :]
 
     def resize(self, columns: int) -> None:
-        """Make the window narrower."""
+        """Make the window narrower, once nothing is being drawn."""
+        wait_until(lambda: is_at_rest(self.popen.pid), "nothing is being drawn")
         self.update().resize(columns)
         fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", self.screen.height, columns, 0, 0))
 

@@ -141,11 +141,8 @@ class Process:
         self.popen.send_signal(number)
 
     def is_at_rest(self) -> bool:
-        """Tell whether all threads of the program wait for something, or it has ended (Linux; elsewhere, always)."""
-        with contextlib.suppress(OSError):
-            tasks = Path(f"/proc/{self.popen.pid}/task").iterdir()
-            return all((task / "stat").read_text().rpartition(")")[2].split()[0] in "SZ" for task in tasks)
-        return True
+        """Tell whether the program waits for something, or has ended."""
+        return is_at_rest(self.popen.pid)
 
     def stop(self) -> None:
         """Have the program stand still until it gets SIGCONT; it does when this returns."""
@@ -232,12 +229,13 @@ if hasattr(signal, "SIGUSR1"):
         """What a program has to be started with, as `env`."""
 
     def skip(self, seconds: float, *programs: Process) -> None:
-        """Put the time forward for all that were started with it, once these rest; and tell these."""
+        """Put the time forward for all that were started with it, once these rest; then these do what is due."""
         for program in programs:
             wait_until(program.is_at_rest, "the program waits")
         self._ahead[:] = struct.pack("d", struct.unpack("d", self._ahead)[0] + seconds)
         for program in programs if hasattr(signal, "SIGUSR1") else ():
             program.signal(signal.SIGUSR1)
+            wait_until(program.is_at_rest, "the program waits again")
 
 
 class TestCase(unittest.TestCase):
@@ -375,6 +373,14 @@ def new_key(folder: Path, name: str, subject: str, *arguments: object) -> None:
 def new_certificate(folder: Path, name: str, subject: str, names: str) -> None:
     """Make NAME.key, and NAME.pem: a certificate of these names that the key itself has signed."""
     new_key(folder, name, subject, *("-x509", "-days", 30, "-out", f"{name}.pem"), "-addext", f"subjectAltName={names}")
+
+
+def is_at_rest(number: int) -> bool:
+    """Tell whether all threads of a process wait for something, or it has ended (Linux; elsewhere, always)."""
+    with contextlib.suppress(OSError):
+        tasks = Path(f"/proc/{number}/task").iterdir()
+        return all((task / "stat").read_text().rpartition(")")[2].split()[0] in "SZ" for task in tasks)
+    return True
 
 
 def resident_bytes(process: Process) -> int:
