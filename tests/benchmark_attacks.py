@@ -405,6 +405,12 @@ ATTACKS = {
     "unreachable": Attack("room", "2000 UDP peers, 1 TCP client", "join from port 0; talks", unreachable),
     "room newcomers": Attack("room", "UDP peers", "a datagram from each new address", partial(newcomers, says=LINE)),
     "room empty lines": Attack("room", TCP, "empty lines", partial(pour, says=b"\n" * 2000)),
+    "arrivals": Attack(
+        "room",
+        "2000 TCP clients",
+        "come in; 5000 empty lines each, and wait for their replies",
+        partial(talk, says=b"\n", in_flight=5000, count=2000),
+    ),
     "readers": Attack(
         "room",
         f"1 TCP client, {MANY} members",
