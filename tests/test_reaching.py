@@ -76,9 +76,9 @@ class ReachingTest(TestCase):
 
     def silent(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Return a TCP port of which nothing comes back: its backlog is full, so the kernel drops what comes."""
+        port = port or free_port()  # one that nobody else is given at another of this machine's addresses
         listener = socket.create_server((host, port), backlog=0)
         self.addCleanup(listener.close)
-        port = listener.getsockname()[1]
         for _ in range(4):
             filler = socket.socket()
             self.addCleanup(filler.close)
@@ -156,7 +156,7 @@ class Races(ReachingTest):
 
     @on_linux
     def test_a_silent_address_first(self) -> None:
-        server = self.server("tcp_server.py")
+        server = self.server("tcp_server.py", port=free_port())
         self.silent("127.0.0.2", server.port)
         names = "dual.test=127.0.0.2,127.0.0.1"
         client = self.in_world(names, "tcp_client.py", "dual.test", server.port, "-m", "one", "--timeout", PATIENCE)
@@ -182,7 +182,7 @@ class Races(ReachingTest):
 
     @on_linux
     def test_each_has_its_turn_however_short_the_timeout_is(self) -> None:
-        server = self.server("tcp_server.py")
+        server = self.server("tcp_server.py", port=free_port())
         self.silent("127.0.0.2", server.port)
         places = [(socket.AF_INET, (host, server.port)) for host in ("127.0.0.2", "127.0.0.2", "127.0.0.1")]
         now = 0.0
@@ -213,7 +213,7 @@ class Races(ReachingTest):
 
     @on_linux
     def test_who_loses_is_closed(self) -> None:
-        server = self.server("tcp_server.py")
+        server = self.server("tcp_server.py", port=free_port())
         self.silent("127.0.0.2", server.port)
         begun: list[socket.socket] = []
 
