@@ -723,7 +723,7 @@ class Strangers(SharedServerTestCase):
 
 
 class StrangersWhoWait(TlsTestCase):
-    """Who does not begin, or end, the handshake is shown out after ten seconds; here a thousand, so that none is late."""
+    """Who does not end the handshake is shown out after ten seconds; here after a thousand, so that none is late."""
 
     def test_they_are_shown_out(self) -> None:
         clock, within = Clock(self), with_constants(TICK=0.05, WITHIN=1000)
