@@ -99,8 +99,8 @@ class Guest(Peer):
         return self.host is not None and is_own_address(self.host)
 
     def can_hear(self) -> bool:
-        """Tell whether it has taken all that was sent."""
-        return not self.unsent()
+        """Tell whether it is served, and has taken all that was sent."""
+        return not self.unsent() and self in self.places.served
 
     def miss(self, _: int) -> None:
         """Cut the client off."""

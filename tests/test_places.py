@@ -188,6 +188,14 @@ class Leaving(unittest.TestCase):
         self.assertEqual(functions[guest.socket.fileno()], (guest.end, WRITE))
         self.assertEqual((house.served, house.leaving), (set(), {guest}))
 
+    def test_who_leaves_is_told_nothing_more_of_a_room(self) -> None:
+        """It has had all of it; a line after its end would reset it, and what it was told before would be lost."""
+        house = FakePlaces()
+        guest = house.guest("peer", house.served)
+        self.assertTrue(guest.can_hear())
+        guest.end()
+        self.assertFalse(guest.can_hear())
+
     def test_deadlines(self) -> None:
         house = FakePlaces()
         for place, why in (
