@@ -73,6 +73,12 @@ class Guest(Peer):
         self.takes_turns = does
         self.loop.take_turns(self.socket.fileno(), does, is_door)
 
+    def wait_its_turn(self) -> None:
+        """Be served after all others; what does not fit is sent before."""
+        self.takes_turns = True
+        if not self.unsent():
+            self.take_turns(True)
+
     def mind_others(self, size: int, count: int) -> None:
         """Read as much at once as is fair after a portion of so many bytes, and lines; take turns if that is much."""
         if size >= FEW:
