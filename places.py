@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from operator import attrgetter
 
 from lines import RECEIVE_SIZE
 from listening import is_own_address
@@ -152,6 +153,8 @@ class Places(Transport):
     def _take_in_at(self, listening: socket.socket) -> None:
         for _ in range(ACCEPT_AT_ONCE):
             if not self.has_room():
+                self._make_room()
+            if not self.has_room():
                 self.pause()
                 return
             try:
@@ -177,6 +180,12 @@ class Places(Transport):
     def is_full(self) -> bool:
         """Tell whether as many are served as may be."""
         return len(self.entering) + len(self.served) >= self.max_clients
+
+    def _make_room(self) -> None:
+        """Unless the server is full, close those who were told all and do not close, some who had most time for it."""
+        done = [] if self.is_full() else [connection for connection in self.leaving if not connection.unsent()]
+        for connection in sorted(done, key=attrgetter("deadline"))[:ACCEPT_AT_ONCE]:
+            connection.close("it did not close in time")
 
     def move(self, connection: Guest, place: set[Any] | None) -> None:
         """Have a connection stand in this place alone; None: in no place."""

@@ -155,6 +155,19 @@ class TakingIn(unittest.TestCase):
                 house.take_in()
                 self.assertEqual(len(house.served), 1)
 
+    def test_those_who_do_not_close_keep_nobody_out(self) -> None:
+        """While there are places; those go first who have had most time to close, and nobody who is owed something."""
+        with mock.patch.multiple(places, MAX_LEAVING=2, ACCEPT_AT_ONCE=2):
+            house = FakePlaces(max_clients=3)
+            leaving = [house.guest(str(number), house.leaving) for number in range(5)]
+            for number, guest in enumerate(leaving):
+                guest.deadline = 1002.0 + number
+            house.waiting = ["peer"]
+            with mock.patch.object(FakeGuest, "unsent", lambda guest: guest is leaving[0]):
+                house.take_in()
+        self.assertEqual([guest.name for guest in house.served], ["peer"])
+        self.assertEqual(house.leaving, {leaving[0], *leaving[3:]})
+
     def test_those_on_their_way_in_take_a_place(self) -> None:
         """And those on their way out none but their own."""
         house = FakePlaces(max_clients=2)
