@@ -29,7 +29,9 @@ LINES_AT_ONCE = 64
 MAX_LAG, GRACE = 1 << 20, 1.0
 """Bytes that a listener may lag behind when it has had so many seconds to read them."""
 MAX_KEPT = 16 << 20
-"""Bytes that are kept, however short the time was."""
+"""Bytes that are kept, besides two of the longest lines, however short the time was."""
+LITTLE = 2048
+"""Bytes that may be said at once while much is kept, until that is a quarter of what may be."""
 MAX_AMPLIFICATION = 3
 """Bytes of others that a peer is told for each of its own, if nobody vouches for its address, which may be forged."""
 
@@ -94,9 +96,13 @@ class Page:
 class Audience:
     """The listeners of a room, and what they have still to be told."""
 
-    def __init__(self, listeners: Callable[[], Iterable[Peer]], attend: Callable[..., None]) -> None:
-        """Take what returns all who listen, and what takes a step with one of them; see Service.attend()."""
+    def __init__(self, listeners: Callable[[], Iterable[Peer]], attend: Callable[..., None], longest: int = 0) -> None:
+        """Take what returns all who listen, what takes a step with one of them, and how long a line may be.
+
+        For a step, see Service.attend().
+        """
         self._listeners, self._attend = listeners, attend
+        self._most = MAX_KEPT + 2 * longest
         self._pages = [Page(0)]
         self._bytes = 0
         self._work = 0.0
@@ -122,14 +128,18 @@ class Audience:
         """Tell whether who says much may say more: once all have heard all, or have had a turn since."""
         return (self._is_new or not self._is_telling) and not self.is_full()
 
-    def say(self, speaker: Peer | None, lines: list[bytes]) -> None:
-        """Take what one says to all others, lines without an ending; None: somebody elsewhere."""
+    def say(self, speaker: Peer | None, lines: list[bytes]) -> bool:
+        """Take what one says to all others, lines without an ending; None: somebody elsewhere.
+
+        Return whether so much is kept that the speaker has to wait for those who read before it says more.
+        """
         if self._pages[-1].size >= PORTION:
             self._pages.append(Page(self.end()))
         size = sum(map(len, lines)) + len(lines)
         self._pages[-1].add(speaker, lines, size)
         self._bytes += size
         self._is_telling, self._is_new = True, False
+        return self._bytes > (self._most // 4 if size < LITTLE else MAX_LAG)
 
     def tell_some(self, work: float = WORK_AT_ONCE) -> None:
         """Tell as many as a pass has time for, each in its turn; drop what has been kept too long."""
@@ -197,7 +207,7 @@ class Audience:
         count, kept = 0, self._bytes
         for page in self._pages:
             is_old = page.end() <= self._offered and page.said_at < now - GRACE
-            if not (kept > MAX_LAG and is_old) and not (kept > MAX_KEPT and page is not self._pages[-1]):
+            if not (kept > MAX_LAG and is_old) and not (kept > self._most and page is not self._pages[-1]):
                 break
             kept -= page.size
             count += 1

@@ -6,8 +6,8 @@ import ipaddress
 
 from common import TOO_MANY
 from leaving import Leaving
-from lines import RECEIVE_SIZE
 from listening import is_own_address
+from places import FEW
 from text import TYPE_CHECKING, show_address
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Entrance(Leaving):
         """Take the PROXY header, which says whom the proxy speaks for."""
         from proxy_header import MAX_PROXY_HEADER, parse_proxy_header
 
-        data = self.receive(RECEIVE_SIZE)
+        data = self.receive(FEW)
         self._header += data
         try:
             parsed = parse_proxy_header(self._header[:MAX_PROXY_HEADER])
@@ -61,7 +61,7 @@ class Entrance(Leaving):
 
     def handshake(self) -> None:
         """Take the next part of the TLS handshake."""
-        data = self.receive(RECEIVE_SIZE)
+        data = self.receive(FEW)
         self.places.service.received_bytes += self.HANDSHAKE_COST
         if data:
             self._greet(data)

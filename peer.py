@@ -21,7 +21,8 @@ class Peer:
 
     In a room, `heard` is the number of the next line of others that it is to hear: `hear(lines)` sends them, if
     `can_hear()`, if it has taken all that was sent before. `miss(count)` notes that so many lines are lost to it, since
-    it is more than `most_behind()` of them behind, or they are kept no longer.
+    it is more than `most_behind()` of them behind, or they are kept no longer. `wait_its_turn()` has it say more only
+    after all others, once those who read have had time for that.
     """
 
     __slots__ = ("heading", "heard", "name", "subject", "where")
@@ -45,7 +46,7 @@ class Peer:
     def hold(self) -> None:
         """Go on: nothing can be held."""
 
-    go_on = hold
+    go_on = wait_its_turn = hold
 
     def can_hear(self) -> bool:
         """Tell whether it has taken all that was sent."""

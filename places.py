@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from operator import attrgetter
 
 from lines import RECEIVE_SIZE
 from listening import is_own_address
@@ -73,6 +74,12 @@ class Guest(Peer):
         self.takes_turns = does
         self.loop.take_turns(self.socket.fileno(), does, is_door)
 
+    def wait_its_turn(self) -> None:
+        """Be served after all others; what does not fit is sent before."""
+        self.takes_turns = True
+        if not self.unsent():
+            self.take_turns(True)
+
     def mind_others(self, size: int, count: int) -> None:
         """Read as much at once as is fair after a portion of so many bytes, and lines; take turns if that is much."""
         if size >= FEW:
@@ -99,8 +106,8 @@ class Guest(Peer):
         return self.host is not None and is_own_address(self.host)
 
     def can_hear(self) -> bool:
-        """Tell whether it has taken all that was sent."""
-        return not self.unsent()
+        """Tell whether it is served, and has taken all that was sent."""
+        return not self.unsent() and self in self.places.served
 
     def miss(self, _: int) -> None:
         """Cut the client off."""
@@ -146,6 +153,8 @@ class Places(Transport):
     def _take_in_at(self, listening: socket.socket) -> None:
         for _ in range(ACCEPT_AT_ONCE):
             if not self.has_room():
+                self._make_room()
+            if not self.has_room():
                 self.pause()
                 return
             try:
@@ -171,6 +180,12 @@ class Places(Transport):
     def is_full(self) -> bool:
         """Tell whether as many are served as may be."""
         return len(self.entering) + len(self.served) >= self.max_clients
+
+    def _make_room(self) -> None:
+        """Unless the server is full, close those who were told all and do not close, some who had most time for it."""
+        done = [] if self.is_full() else [connection for connection in self.leaving if not connection.unsent()]
+        for connection in sorted(done, key=attrgetter("deadline"))[:ACCEPT_AT_ONCE]:
+            connection.close("it did not close in time")
 
     def move(self, connection: Guest, place: set[Any] | None) -> None:
         """Have a connection stand in this place alone; None: in no place."""

@@ -56,16 +56,16 @@ class Service:
         self.record = record
         self.gate = Gate(options.allow, record)
         self.transports: list[Transport] = []
-        self.audience: Audience | None = None
-        if options.reply == "relay":
-            from audience import Audience
-
-            self.audience = Audience(self.peers, self.attend)
         self.stage = Stage.SERVING
         self.reply: str = options.reply
         self.max_message: int = options.max_message
         self.longest_line = max(self.max_message, *map(len, WORDS)) + 1
         """Bytes of a line, with a CR at its end, that may be a message or a word."""
+        self.audience: Audience | None = None
+        if options.reply == "relay":
+            from audience import Audience
+
+            self.audience = Audience(self.peers, self.attend, self.longest_line)
         self.pass_bytes = SAVED_PASS_BYTES if archive else PASS_BYTES
         self.received: list[Received] = []
         self.texts: list[bytes] = []
@@ -259,7 +259,9 @@ class Service:
         for peer, messages, reply in received:
             if not reply and peer.is_answered:
                 start = peer.name.encode() + b": "
-                audience.say(peer, [start + as_line(without_ending(message), self._ending) for message in messages])
+                lines = [start + as_line(without_ending(message), self._ending) for message in messages]
+                if audience.say(peer, lines):
+                    peer.wait_its_turn()
 
     def _stop(self) -> None:
         self.stage = Stage.STOPPING

@@ -136,7 +136,7 @@ class Connection(Entrance):
         self._service.show(self, "Connected by")
         self._take(data)  # b"" after a handshake, with which TLS may have taken more
         if self._service.audience and self._service.audience.is_full():
-            self.take_turns(True)
+            self.wait_its_turn()
 
     def read(self) -> None:
         """Take what the client has sent; b"" is the end of it."""

@@ -66,7 +66,7 @@ class Endpoint(Transport):
 
     def __init__(self, server: Server, endpoint: socket.socket) -> None:
         self.service, self.loop, self.record = server.service, server.loop, server.record
-        self._peers: dict[Address, UdpPeer] = {}
+        self.known: dict[Address, UdpPeer] = {}
         self.unsent = 0
         self.socket = endpoint
         self._losses = Losses(self.socket, self.record, self.protocol)
@@ -94,7 +94,7 @@ class Endpoint(Transport):
 
     def _take(self, received: list[Received], texts: list[bytes]) -> None:
         """Receive what is there, as much as a pass may bring, and add it to what was received."""
-        receive, peers, circles, service, now = self._receive, self._peers, self._circles, self.service, self.loop.now
+        receive, peers, circles, service, now = self._receive, self.known, self._circles, self.service, self.loop.now
         room, is_more = service.pass_bytes - service.received_bytes, True
         for _ in range(DATAGRAMS_AT_ONCE):
             if room < 0:
@@ -147,21 +147,17 @@ class Endpoint(Transport):
     def peers(self) -> Iterable[UdpPeer]:
         """Return who was heard from lately."""
         since = self.loop.now - PEER_TIME
-        return [peer for peer in self._peers.values() if peer.heard_at >= since and not peer.doubt]
-
-    def most_told(self) -> int:
-        """Return how many lines each peer may be told of what others say at once."""
-        return max(MAX_TOLD // max(len(self._peers), 1), 1)
+        return [peer for peer in self.known.values() if peer.heard_at >= since and not peer.doubt]
 
     def forget(self, peer: UdpPeer, why: str = "") -> None:
         """Tell a peer nothing more until it is heard from again."""
-        if self._peers.pop(peer.key, None):
+        if self.known.pop(peer.key, None):
             self.service.show(peer, "Forgot", f" ({why})" if why else "")
 
     def tick(self, now: float) -> None:
         """Forget who was not heard from lately, count repeated datagrams anew, and show how many were dropped."""
-        for peer in [peer for peer in self._peers.values() if peer.heard_at < now - PEER_TIME]:
-            del self._peers[peer.key]
+        for peer in [peer for peer in self.known.values() if peer.heard_at < now - PEER_TIME]:
+            del self.known[peer.key]
         self._circles.forget()
         self._losses.show()
         if self.unsent:
@@ -176,10 +172,10 @@ class Endpoint(Transport):
             return None
         if not self.service.gate.check(plain_host(address[0])):
             return None
-        if len(self._peers) >= MAX_PEERS:
-            for silent in sorted(self._peers.values(), key=attrgetter("heard_at"))[:MAX_FORGOTTEN]:
-                del self._peers[silent.key]
-        peer = self._peers[key] = UdpPeer(self, address, key, infos)
+        if len(self.known) >= MAX_PEERS:
+            for silent in sorted(self.known.values(), key=attrgetter("heard_at"))[:MAX_FORGOTTEN]:
+                del self.known[silent.key]
+        peer = self.known[key] = UdpPeer(self, address, key, infos)
         peer.doubt = self._circles.suspect(*address[:2])
         self.service.join(peer)
         return peer
@@ -246,7 +242,11 @@ class UdpPeer(Peer):
 
     def most_behind(self) -> int:
         """Return how many lines the peer may be behind others."""
-        return self.endpoint.most_told()
+        return MAX_TOLD // max(len(self.endpoint.known), 1) or 1
+
+    def wait_its_turn(self) -> None:
+        """Have all who send to the same socket wait, since none can be left out."""
+        self.endpoint.loop.take_turns(self.endpoint.socket.fileno())
 
     def miss(self, count: int) -> None:
         """Note that so many lines are lost to it."""

@@ -534,6 +534,32 @@ class Rooms(PeerTest):
         self.assertEqual(heard, expected)
         receive_lines(talker, 1)
 
+    def test_nobody_says_more_than_is_kept(self) -> None:
+        """However little at once: whoever speaks waits for those who read, who miss nothing."""
+        options = ("--reply", "relay", "--quiet", "--udp-port", 0)
+        limits = {"GRACE": 3600.0, "MAX_LAG": MIB // 8, "MAX_KEPT": 2 * MIB}
+        for size, speaks_tcp in ((60_000, False), (1000, False), (1000, True)):
+            with self.subTest(size=size, speaks_tcp=speaks_tcp):
+                room = self.server("tcp_server.py", *options, within=with_constants(**limits))
+                listener = self.lazy_connection(room.port)
+                room.wait_for("Connected by")
+                talker = self.connect(room.port) if speaks_tcp else self.datagrams(room.udp_port)
+                count, is_heard = 0, [talker]
+                while is_heard:  # until the room is full
+                    count += 1
+                    self.assertLess(count * size, 32 * MIB, "it never has to wait")
+                    talker.sendall(b"x" * (size - 1) + b"\n")
+                    is_heard, _, _ = select.select([talker], [], [], 0.3)
+                    self.assertTrue(not is_heard or talker.recv(MIB).endswith(b"x\n"))
+                expected = b"127.0.0.1:%d: %b\n" % (talker.getsockname()[1], b"x" * (size - 1)) * count
+                heard = bytearray()
+                while len(heard) < len(expected):
+                    data = listener.recv(MIB)
+                    self.assertTrue(data, "cut off")
+                    heard += data
+                self.assertEqual(heard, expected)
+                room.close()
+
     @on_linux
     def test_what_nobody_reads_is_kept_once(self) -> None:
         """A hundred who do not read cost what is said once, and a little each; then they are cut off."""
@@ -590,10 +616,10 @@ class AudienceTest(unittest.TestCase):
         def miss(self, count: int) -> None:
             self.missed += count
 
-    def audience(self, count: int) -> tuple[Audience, list[Any]]:
+    def audience(self, count: int, longest: int = 0) -> tuple[Audience, list[Any]]:
         """Return an audience, and who is in it."""
         listeners: list[Any] = [self.Listener(str(number)) for number in range(count)]
-        return Audience(lambda: listeners, lambda _, step, *arguments: step(*arguments)), listeners
+        return Audience(lambda: listeners, lambda _, step, *arguments: step(*arguments), longest), listeners
 
     def test_each_hears_all_others_in_order(self) -> None:
         room, listeners = self.audience(5)
@@ -703,6 +729,16 @@ class AudienceTest(unittest.TestCase):
         room.tell_some()
         self.assertEqual([line[:1] for line in listeners[1].told], [b"y"])
         self.assertEqual([listener.missed for listener in listeners], [1, 1])
+
+    def test_of_the_longest_lines_there_may_be_two(self) -> None:
+        """Then nobody misses one because another was said at the same time."""
+        room, listeners = self.audience(3, MAX_KEPT + 1)
+        for line in (b"x" * (MAX_KEPT + 1), b"y" * (MAX_KEPT + 1), b"z"):
+            room.say(None, [line])
+        while room.is_busy():
+            room.tell_some()
+        for listener in listeners:
+            self.assertEqual((listener.missed, [line[:1] for line in listener.told]), (0, [b"x", b"y", b"z"]))
 
     def test_who_listens_misses_nothing(self) -> None:
         """Though much more is said while all have a turn than fits into a portion, and that takes long."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import unittest
 from typing import Any, Callable
 from unittest import mock
@@ -10,9 +11,11 @@ from unittest import mock
 import support  # noqa: F401  # which makes the rooms importable
 
 import places
-from lines import RECEIVE_SIZE
-from loop import READ, WRITE
+from entrance import Entrance
+from lines import RECEIVE_SIZE, Lines
+from loop import READ, WRITE, Loop
 from places import Guest, Places, reserve_files
+from tcp_server import Connection
 
 try:
     import resource
@@ -155,6 +158,19 @@ class TakingIn(unittest.TestCase):
                 house.take_in()
                 self.assertEqual(len(house.served), 1)
 
+    def test_those_who_do_not_close_keep_nobody_out(self) -> None:
+        """While there are places; those go first who have had most time to close, and nobody who is owed something."""
+        with mock.patch.multiple(places, MAX_LEAVING=2, ACCEPT_AT_ONCE=2):
+            house = FakePlaces(max_clients=3)
+            leaving = [house.guest(str(number), house.leaving) for number in range(5)]
+            for number, guest in enumerate(leaving):
+                guest.deadline = 1002.0 + number
+            house.waiting = ["peer"]
+            with mock.patch.object(FakeGuest, "unsent", lambda guest: guest is leaving[0]):
+                house.take_in()
+        self.assertEqual([guest.name for guest in house.served], ["peer"])
+        self.assertEqual(house.leaving, {leaving[0], *leaving[3:]})
+
     def test_those_on_their_way_in_take_a_place(self) -> None:
         """And those on their way out none but their own."""
         house = FakePlaces(max_clients=2)
@@ -187,6 +203,14 @@ class Leaving(unittest.TestCase):
         functions = house.loop.functions  # type: ignore[attr-defined]
         self.assertEqual(functions[guest.socket.fileno()], (guest.end, WRITE))
         self.assertEqual((house.served, house.leaving), (set(), {guest}))
+
+    def test_who_leaves_is_told_nothing_more_of_a_room(self) -> None:
+        """It has had all of it; a line after its end would reset it, and what it was told before would be lost."""
+        house = FakePlaces()
+        guest = house.guest("peer", house.served)
+        self.assertTrue(guest.can_hear())
+        guest.end()
+        self.assertFalse(guest.can_hear())
 
     def test_deadlines(self) -> None:
         house = FakePlaces()
@@ -261,6 +285,72 @@ class Portions(unittest.TestCase):
         after_all = (True, RECEIVE_SIZE // 4)
         lines = (True, places.FEW)
         self.assertEqual(seen, [often, seldom, after_all, seldom, after_all, often, lines, often, lines])
+
+    def test_what_comes_before_the_first_line_is_read_little_at_once(self) -> None:
+        """Lines may come with it, and thousands of them would hold up all others."""
+
+        class Newcomer(Entrance):
+            receive = mock.Mock(return_value=b"")
+
+        house = FakePlaces()
+        house.service.received_bytes = 0
+        for phase in ("read_header", "handshake"):
+            newcomer: Any = Newcomer(house, FakeSocket(9), "peer", None)  # type: ignore[arg-type]
+            newcomer._header = b""
+            getattr(newcomer, phase)()
+            Newcomer.receive.assert_called_with(places.FEW)
+
+
+class Held(unittest.TestCase):
+    """Who takes turns, and is held until the archive has answered."""
+
+    def setUp(self) -> None:
+        self.house = FakePlaces()
+        self.house.service.audience = None
+        loop = Loop()
+        self.house.loop = loop
+        self.addCleanup(loop.close)
+        ours, self.theirs = socket.socketpair()
+        for each in (ours, self.theirs):
+            self.addCleanup(each.close)
+            each.setblocking(False)
+        self.connection = Connection(self.house, ours, "peer", None, Lines())  # type: ignore[arg-type]
+        self.connection.move(self.house.served, self.connection.read)
+        self.connection.take_turns(True)
+        self.theirs.send(b"what is read only in its turn\n")
+
+    def due(self, gives_turns: bool) -> list[Any]:
+        """Return what the loop would call now."""
+        return list(self.house.loop.ready(0, gives_turns))
+
+    def test_it_has_its_turn_again_when_it_goes_on(self) -> None:
+        self.assertEqual((self.due(False), self.due(True)), ([], [self.connection.read]))
+        self.connection.hold()
+        self.assertEqual((self.due(False), self.due(True)), ([], []))
+        self.connection.go_on()
+        self.assertEqual((self.due(False), self.due(True)), ([], [self.connection.read]))
+
+    def test_what_did_not_fit_has_no_turn(self) -> None:
+        """It is sent when there is room; it is held all the same, and has its turns later."""
+        for goes_on_first in (False, True):
+            with self.subTest(goes_on_first=goes_on_first):
+                text = b"x" * 5_000_000
+                self.connection.send_bytes(text)
+                self.connection.hold()
+                self.connection.wait_its_turn()
+                if goes_on_first:
+                    self.connection.go_on()
+                size = 0
+                while self.connection.unsent():
+                    size += len(self.theirs.recv(1 << 20))
+                    for function in self.due(False):
+                        self.assertEqual(function, self.connection.flush)
+                        function()
+                while size < len(text):
+                    size += len(self.theirs.recv(1 << 20))
+                self.assertEqual(self.due(True), [self.connection.read] * goes_on_first)
+                self.connection.go_on()
+                self.assertEqual((self.due(False), self.due(True)), ([], [self.connection.read]))
 
 
 class Addresses(unittest.TestCase):
