@@ -383,6 +383,16 @@ def is_at_rest(number: int) -> bool:
     return True
 
 
+def connects(client: Process, remote: str) -> bool:
+    """Tell whether one of a client's sockets has a remote address and a state, as in /proc/net/tcp; 02 is SYN_SENT."""
+    inodes = set()
+    with contextlib.suppress(OSError):  # one is closed by now
+        for link in Path(f"/proc/{client.popen.pid}/fd").iterdir():
+            inodes |= set(re.findall(r"socket:\[(\d+)\]", str(link.readlink())))
+    connections = [line for line in Path("/proc/net/tcp").read_text().splitlines() if remote in line]
+    return any(line.split()[9] in inodes for line in connections)
+
+
 def resident_bytes(process: Process) -> int:
     """Return the memory that a process holds (Linux)."""
     status = Path(f"/proc/{process.popen.pid}/status").read_text()

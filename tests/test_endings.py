@@ -23,6 +23,7 @@ from support import (
     Process,
     Server,
     TestCase,
+    connects,
     free_port,
     receive_all,
     receive_lines,
@@ -321,19 +322,9 @@ class Stopping(TestCase):
                 filler.connect_ex(address)
             client = self.client("tcp_client.py", *address, "--timeout", "1000")
             remote = f"0100007F:{address[1]:04X} 02"  # its connection, in the state SYN_SENT
-            wait_until(lambda: self.connects(client, remote), "the client connects")
+            wait_until(lambda: connects(client, remote), "the client connects")
             client.signal(signal.SIGINT)
             self.assertEqual((client.wait(), client.errors), (130, ""))
-
-    @staticmethod
-    def connects(client: Process, remote: str) -> bool:
-        """Tell whether one of a client's sockets is in a state with a remote address, both as in /proc/net/tcp."""
-        inodes = set()
-        with contextlib.suppress(OSError):
-            for link in Path(f"/proc/{client.popen.pid}/fd").iterdir():
-                inodes |= set(re.findall(r"socket:\[(\d+)\]", str(link.readlink())))
-        connections = [line for line in Path("/proc/net/tcp").read_text().splitlines() if remote in line]
-        return any(line.split()[9] in inodes for line in connections)
 
     def test_a_terminated_client(self) -> None:
         server = self.server("tcp_server.py")

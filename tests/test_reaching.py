@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from hostile import kernel_rows, on_linux
-from support import PATIENCE, Clock, Process, TestCase, free_port, wait_until
+from support import PATIENCE, Clock, Process, TestCase, connects, free_port, wait_until
 
 from channel import Broken
 from common import Failure
@@ -169,16 +169,9 @@ class Races(ReachingTest):
         names, options = "dual.test=127.0.0.1,127.0.0.2", ("-m", "one", "--timeout", PATIENCE)
         client = self.in_world(names, "tcp_client.py", "dual.test", port, *options, env=clock.environment)
         for host in ("0100007F", "0200007F"):
-            wait_until(functools.partial(self.is_asked, f"{host}:{port:04X}", client), "it connects there")
+            wait_until(functools.partial(connects, client, f"{host}:{port:04X} 02"), "it connects there")
         clock.skip(2 * PATIENCE, client)
         self.assert_one_line_error(client, rf"127.0.0.1:{port}: no answer within 20 s.*; .*127.0.0.2:{port}: no answer")
-
-    @staticmethod
-    def is_asked(remote: str, client: Process) -> bool:
-        """Tell whether a client is connecting to an address, as in /proc/net/tcp; 02 is SYN_SENT."""
-        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines() if f"{remote} 02" in row]
-        links = [str(link.readlink()) for link in Path(f"/proc/{client.popen.pid}/fd").iterdir()]
-        return any(f"socket:[{row[9]}]" in links for row in rows)
 
     @on_linux
     def test_each_has_its_turn_however_short_the_timeout_is(self) -> None:
