@@ -28,10 +28,10 @@ LINES_AT_ONCE = 64
 """Lines that one is told in a turn if each takes a call of its own."""
 MAX_LAG, GRACE = 1 << 20, 1.0
 """Bytes that a listener may lag behind when it has had so many seconds to read them."""
-MAX_KEPT = 16 << 20
+MAX_KEPT = 32 << 20
 """Bytes that are kept, besides two of the longest lines, however short the time was."""
 LITTLE = 2048
-"""Bytes that may be said at once while much is kept, until that is a quarter of what may be."""
+"""Bytes that may be said at once while much is kept, until that is half of what may be."""
 MAX_AMPLIFICATION = 3
 """Bytes of others that a peer is told for each of its own, if nobody vouches for its address, which may be forged."""
 
@@ -139,7 +139,7 @@ class Audience:
         self._pages[-1].add(speaker, lines, size)
         self._bytes += size
         self._is_telling, self._is_new = True, False
-        return self._bytes > (self._most // 4 if size < LITTLE else MAX_LAG)
+        return self._bytes > (self._most // 2 if size < LITTLE else MAX_LAG)
 
     def tell_some(self, work: float = WORK_AT_ONCE) -> None:
         """Tell as many as a pass has time for, each in its turn; drop what has been kept too long."""

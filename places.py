@@ -25,8 +25,10 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-ACCEPT_AT_ONCE = 50
-"""Connections accepted in one pass, so that a crowd at the door does not hold up those inside."""
+ACCEPT_COST = 4096
+"""Bytes that a connection which is taken in counts for in a pass, so that a crowd does not hold up those inside."""
+MADE_FREE = 50
+"""Places made free at once."""
 MAX_HELD = 256 << 20
 """Bytes that all connections together may leave unread, or have in lines without an end; then those go with most."""
 MAX_LEAVING = 100
@@ -37,9 +39,9 @@ SELECTABLE = 512
 """Sockets that select() takes on Windows."""
 
 
-FEW, SHORT_LINE = 2048, 32
+FEW, SAVED_FEW, SHORT_LINE = 2048, 512, 32
 """Bytes read at once from who sends lines that are shorter on average than so many: each line costs time."""
-NEW = 256
+NEW = 128
 """Bytes read at once from a newcomer, until it sends more; so thousands who come in at once hold up nobody."""
 MANY = 32
 """Lines in one portion with which a client has to wait for its turn."""
@@ -82,11 +84,12 @@ class Guest(Peer):
 
     def mind_others(self, size: int, count: int) -> None:
         """Read as much at once as is fair after a portion of so many bytes, and lines; take turns if that is much."""
-        if size >= FEW:
-            self.read_size = FEW if count * SHORT_LINE > size else RECEIVE_SIZE
+        few = self.places.few
+        if size >= few:
+            self.read_size = few if count * SHORT_LINE > size else RECEIVE_SIZE
         else:  # it may be what was left of much
-            self.read_size = max(self.read_size // 4, FEW)
-        if self.takes_turns != (size >= FEW or count > MANY or self.read_size > FEW):
+            self.read_size = max(self.read_size // 4, few)
+        if self.takes_turns != (size >= few or count > MANY or self.read_size > few):
             self.take_turns(not self.takes_turns)
 
     def idle_since(self) -> float:
@@ -126,6 +129,7 @@ class Places(Transport):
 
     crowd: Crowd | None = None
     """How many connections each address has, if there is a limit."""
+    accept_cost = ACCEPT_COST
     proxies: Gate | None = None
     """Which proxies there are to speak for clients; None: clients speak for themselves."""
     if TYPE_CHECKING:
@@ -136,6 +140,7 @@ class Places(Transport):
         self.service, self.loop, self.record = server.service, server.loop, server.record
         self.max_clients, self._max_leaving = reserve_files(max_clients)
         self._idle_timeout = idle_timeout
+        self.few = SAVED_FEW if server.archive else FEW
         self.entering: set[Any] = set()
         self.served: set[Any] = set()
         self.leaving: set[Any] = set()
@@ -151,7 +156,8 @@ class Places(Transport):
             self._take_in_at(listening)
 
     def _take_in_at(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPT_AT_ONCE):
+        while self.service.received_bytes <= self.service.pass_bytes:
+            self.service.received_bytes += self.accept_cost
             if not self.has_room():
                 self._make_room()
             if not self.has_room():
@@ -184,7 +190,7 @@ class Places(Transport):
     def _make_room(self) -> None:
         """Unless the server is full, close those who were told all and do not close, some who had most time for it."""
         done = [] if self.is_full() else [connection for connection in self.leaving if not connection.unsent()]
-        for connection in sorted(done, key=attrgetter("deadline"))[:ACCEPT_AT_ONCE]:
+        for connection in sorted(done, key=attrgetter("deadline"))[:MADE_FREE]:
             connection.close("it did not close in time")
 
     def move(self, connection: Guest, place: set[Any] | None) -> None:

@@ -31,7 +31,7 @@ PASS_BYTES, SAVED_PASS_BYTES = 1 << 16, 1 << 17
 
 It bounds memory, and what a pass can say at once to those who listen.
 """
-MESSAGE_COST = 64
+MESSAGE_COST, SAVED_MESSAGE_COST = 64, 192
 """Bytes that each message counts for in that, besides its own."""
 LONG = 1024
 """Bytes of messages on average with which it costs less to look at each than to search all of their text for words."""
@@ -67,13 +67,14 @@ class Service:
 
             self.audience = Audience(self.peers, self.attend, self.longest_line)
         self.pass_bytes = SAVED_PASS_BYTES if archive else PASS_BYTES
+        self._message_cost = SAVED_MESSAGE_COST if archive else MESSAGE_COST
         self.received: list[Received] = []
         self.texts: list[bytes] = []
         """What was received and not answered yet, and the text of each of those."""
         self.typed: list[Row] = []
         """What the person at the server typed and is to be saved."""
         self.received_bytes = 0
-        """What a pass has read, each message counted as MESSAGE_COST bytes more."""
+        """What a pass has read, each message counted for more than its bytes."""
         self._words: frozenset[bytes] = frozenset() if options.no_words else WORDS
         self._ending: str = getattr(options, "ending", "lf")
         self._keeping = None
@@ -89,7 +90,7 @@ class Service:
     def receive(self, peer: Peer, messages: list[bytes]) -> None:
         """Take what a peer said, one message or more, each with the part of its ending that its replies repeat."""
         text = b" ".join(messages)
-        self.received_bytes += len(text) + len(messages) * MESSAGE_COST
+        self.received_bytes += len(text) + len(messages) * self._message_cost
         self.received.append((peer, messages, b""))
         self.texts.append(text)
 

@@ -72,6 +72,7 @@ class Listener(Places):
 
             self._credentials = Credentials(options, server.record, self.protocol)
             server.renew = self._credentials.renew
+            self.accept_cost += Entrance.HANDSHAKE_COST
         self.crowd = Crowd(options.max_per_address) if options.max_per_address else None
         self._ending = options.ending
         listeners = open_all(options, options.port, socket.SOCK_STREAM, open_listener)

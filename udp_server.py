@@ -20,7 +20,6 @@ from listening import is_forged, open_all, prepare
 from losses import Losses
 from packet_info import ANCILLARY_SIZE, PacketInfo, ask_for_packet_info
 from peer import Peer, Transport
-from service import MESSAGE_COST
 from serving import Server, add_arguments, serve
 from sockets import widen_buffer
 from text import TYPE_CHECKING, ending, plain_host, show_address
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
 
 PORT = 65433
 """Where to listen, unless told."""
-DATAGRAMS_AT_ONCE = 256
-"""Datagrams read in one pass, so that other sockets get their turn."""
+DATAGRAM_COST, NEW_COST = 256, 1024
+"""Bytes that a datagram counts for in a pass, besides its own, and one from somebody who is not known yet."""
 DATAGRAM_SIZE = 65536
 """Bytes that no datagram exceeds, over IPv6 either, so that none is cut."""
 PEER_TIME = 60.0
@@ -95,19 +94,20 @@ class Endpoint(Transport):
     def _take(self, received: list[Received], texts: list[bytes]) -> None:
         """Receive what is there, as much as a pass may bring, and add it to what was received."""
         receive, peers, circles, service, now = self._receive, self.known, self._circles, self.service, self.loop.now
-        room, is_more = service.pass_bytes - service.received_bytes, True
-        for _ in range(DATAGRAMS_AT_ONCE):
-            if room < 0:
-                break
+        room = service.pass_bytes - service.received_bytes
+        while room >= 0:
+            room -= DATAGRAM_COST
             try:
                 data, key = receive(DATAGRAM_SIZE)
             except BlockingIOError:
-                is_more = False
                 break
             except OSError:  # Windows tells here that nobody took an earlier reply
                 continue
-            room -= len(data) + MESSAGE_COST
-            peer = peers.get(key) or self._meet(key)
+            room -= len(data)
+            peer = peers.get(key)
+            if not peer:
+                room -= NEW_COST
+                peer = self._meet(key)
             if peer:
                 peer.heard_at = now
             if not (peer and data):  # it is refused, or a sign of life
@@ -123,7 +123,7 @@ class Endpoint(Transport):
             received.append((speaker, [data], b""))
             texts.append(data)
         service.received_bytes = service.pass_bytes - room
-        self.loop.take_turns(self.socket.fileno(), is_more)
+        self.loop.take_turns(self.socket.fileno(), room < 0)
 
     def _receive_with_packet_info(self, size: int) -> tuple[bytes, Address]:
         """Return a datagram, and the address that it came from with what else is told. Raises OSError."""

@@ -379,7 +379,7 @@ class LongLines(PeerTest):
     def test_short_lines_are_read_in_small_portions(self) -> None:
         """Who sends many at once gives the others their turn in between; long lines cost less, and come as before."""
         connected, listener = mock.Mock(), mock.Mock()
-        listener.service.longest_line, listener.service.received_bytes = 65538, 0
+        listener.service.longest_line, listener.service.received_bytes, listener.few = 65538, 0, places.FEW
         listener.record.heading.return_value = b""
         connection = tcp_server.Connection(listener, connected, "127.0.0.1:9000", "127.0.0.1", Lines())
         few = places.FEW
@@ -393,7 +393,7 @@ class LongLines(PeerTest):
         """What they say first is a small portion; and in a room that has much to tell, it waits for its turn."""
         for is_full in (False, True):
             connected, listener = mock.Mock(), mock.Mock()
-            listener.service.longest_line, listener.service.received_bytes = 65538, 0
+            listener.service.longest_line, listener.service.received_bytes, listener.few = 65538, 0, places.FEW
             listener.service.audience.is_full.return_value = is_full
             listener.record.heading.return_value = b""
             connection = tcp_server.Connection(listener, connected, "127.0.0.1:9000", "127.0.0.1", Lines())

@@ -15,6 +15,7 @@ from entrance import Entrance
 from lines import RECEIVE_SIZE, Lines
 from loop import READ, WRITE, Loop
 from places import Guest, Places, reserve_files
+from service import PASS_BYTES
 from tcp_server import Connection
 
 try:
@@ -78,9 +79,9 @@ class FakePlaces(Places):
     def __init__(self, max_clients: int = 3, idle_timeout: float = 0.0) -> None:
         record = mock.Mock()
         record.heading.return_value = b""
-        service = mock.Mock(longest_line=65537)
+        service = mock.Mock(longest_line=65537, received_bytes=0, pass_bytes=PASS_BYTES)
         service.attend = lambda _, step, *arguments: step(*arguments)
-        server: Any = mock.Mock(loop=FakeLoop(), record=record, service=service)
+        server: Any = mock.Mock(loop=FakeLoop(), record=record, service=service, archive=None)
         super().__init__(server, max_clients, idle_timeout)
         self.waiting: list[Exception | str] = []
         self.listening = FakeSocket(3)
@@ -130,7 +131,7 @@ class TakingIn(unittest.TestCase):
         house = FakePlaces(max_clients=1000)
         house.waiting = [str(number) for number in range(500)]
         house.take_in()
-        self.assertEqual(len(house.served), places.ACCEPT_AT_ONCE)
+        self.assertEqual(len(house.served), 1 + PASS_BYTES // places.ACCEPT_COST)
         self.assertTrue(house.is_open())
 
     def test_nobody_waits_any_more(self) -> None:
@@ -160,7 +161,7 @@ class TakingIn(unittest.TestCase):
 
     def test_those_who_do_not_close_keep_nobody_out(self) -> None:
         """While there are places; those go first who have had most time to close, and nobody who is owed something."""
-        with mock.patch.multiple(places, MAX_LEAVING=2, ACCEPT_AT_ONCE=2):
+        with mock.patch.multiple(places, MAX_LEAVING=2, MADE_FREE=2):
             house = FakePlaces(max_clients=3)
             leaving = [house.guest(str(number), house.leaving) for number in range(5)]
             for number, guest in enumerate(leaving):
