@@ -59,7 +59,8 @@ class Page:
         """Bytes, with an ending for each line."""
         self.said_at = 0.0
         """When the last of it was said, in seconds of time.monotonic()."""
-        self._ready: tuple[object, list[bytes], set[Peer | None], float] = (None, [], set(), 0.0)
+        self._wanted: object = None
+        self._ready: tuple[list[bytes], set[Peer | None], float] = [], set(), 0.0
 
     def end(self) -> int:
         """Return the number of the line that comes next."""
@@ -77,14 +78,15 @@ class Page:
 
         Mostly it is ready, since those who are equally far have their turns one after another.
         """
-        key = (number, most, len(self.lines))
-        if self._ready[0] != key:
+        wanted = (number, most, len(self.lines))
+        if self._wanted != wanted:
+            self._wanted = wanted
             start = number - self.start
             lines = self.lines[start : start + most]
             calls = len(lines) if most == LINES_AT_ONCE else 1
             work = calls + sum(map(len, lines)) / WORTH_A_CALL + len(lines) / LINES_WORTH_A_CALL
-            self._ready = (key, lines, set(self._speakers[start : start + most]), work)
-        return self._ready[1:]
+            self._ready = lines, set(self._speakers[start : start + most]), work
+        return self._ready
 
     def of_others(self, peer: Peer, number: int, most: int) -> list[bytes]:
         """Return those of so many lines from this number on that the peer has not said itself."""
@@ -160,7 +162,9 @@ class Audience:
             peer.heard += missed
             peer.miss(missed)
         if peer.heard < end and peer.can_hear():
-            page = next(page for page in reversed(self._pages) if page.start <= peer.heard)
+            page = self._pages[-1]
+            if peer.heard < page.start:
+                page = next(page for page in reversed(self._pages) if page.start <= peer.heard)
             lines, speakers, work = page.portion(peer.heard, LINES_AT_ONCE if peer.takes_line_by_line else MAX_KEPT)
             number, peer.heard = peer.heard, peer.heard + len(lines)
             if peer in speakers:

@@ -6,8 +6,6 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-ASCII = {"\t", *map(chr, range(32, 127))}
-"""What shows of it, or may stand."""
 PLAIN = re.compile(
     "[ -~\u00a1-\u02ff\u0370-\u0482\u048a-\u0590\u2010-\u2027\u3001-\u3029\u3041-\u3096\u30a0-\u30ff"
     "\u3400-\u9fff\uac00-\ud7a3]*"
@@ -76,10 +74,8 @@ def shown(text: str) -> str:
     """Return text as it is shown: whatever shows nothing where it stands, or moves something, is escaped."""
     if is_plain(text):
         return text
-    if text.isascii():  # each control character by itself takes a tenth of the time of str.translate()
-        for char in set(text) - ASCII:
-            text = text.replace(char, escaped(char))
-        return text
+    if text.isascii():  # a twentieth of the time of str.translate(); what may stand is put back
+        return escaped(text).replace("\\\\", "\0").replace("\\t", "\t").replace("\0", "\\")
     if DEPENDENT.isdisjoint(KINDS[ord(char)] for char in set(text)):
         return text.translate(ALONE)
     kinds = text.translate(KINDS)

@@ -90,7 +90,10 @@ class Service:
     def receive(self, peer: Peer, messages: list[bytes]) -> None:
         """Take what a peer said, one message or more, each with the part of its ending that its replies repeat."""
         text = b" ".join(messages)
-        self.received_bytes += len(text) + len(messages) * self._message_cost
+        size = len(text)
+        if size > LONG and not text.isascii():
+            size *= 2  # it may take long to show
+        self.received_bytes += size + len(messages) * self._message_cost
         self.received.append((peer, messages, b""))
         self.texts.append(text)
 

@@ -39,6 +39,8 @@ TURN = 10.0
 """Seconds that an attack takes before the next one has its turn."""
 REST = 0.05
 """Seconds between a confirmation and the honest client's next message."""
+MOST_TOLD = 5
+"""Losses of an honest client that are told one by one."""
 SHARES = (0.1, 0.5, 1.0)
 """Parts of the time after which the table has rows."""
 COLUMNS = ["server", "after", "MiB", "most", "files", "most", "record MB", "confirmed", "lost", "p50 ms", "p99 ms"]
@@ -66,8 +68,10 @@ class Honest:
                 with self.connect() as client:
                     while not is_over.is_set():
                         self._exchange(client, next(messages))
-            except (Silence, OSError):
+            except (Silence, OSError) as failure:
                 self.lost += 1
+                if self.lost <= MOST_TOLD:
+                    tell(f"{self.name}: the honest client: {failure or type(failure).__name__}")
 
     def _exchange(self, client: socket.socket, message: bytes) -> None:
         start = time.perf_counter()
