@@ -89,7 +89,7 @@ class Archive:
 
     def _open(self, patience: int) -> sqlite3.Connection:
         """Return the database; open it again if the file was moved or deleted, since SQLite would not notice."""
-        found, size = identify(self._path), size_of(self._path)
+        found, size = look_at(self._path)
         if self._database:
             if found == self._file and size < self._size:
                 self._check_size(self._database, size)
@@ -113,7 +113,7 @@ class Archive:
             if table != TABLE:
                 make_table(database)
             self._descriptor, self._opened = descriptor, opened.pop_all()
-        if self._file and found != self._file:
+        if self._file and not found == file == self._file:  # it may have been moved only since `found` was found
             self._record.line(f"[Server] {self._path} was moved or deleted. Messages go to another file of that name.")
         self._database, self._file, self._log = database, file, identify(self._log_path)
         self._size = size_of(self._path)
@@ -171,19 +171,22 @@ class Archive:
         self._record.line(f"[Server] {self._path} was deleted. All that was in it is in {copy_path}.")
 
 
-def identify(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from others that had its name; None if it is not there."""
+def look_at(path: str) -> tuple[tuple[int, int] | None, int]:
+    """Return what identify() and size_of() do, of the same moment."""
     with contextlib.suppress(FileNotFoundError):
         info = os.stat(path)
-        return info.st_dev, info.st_ino
-    return None
+        return (info.st_dev, info.st_ino), info.st_size
+    return None, 0
+
+
+def identify(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from others that had its name; None if it is not there."""
+    return look_at(path)[0]
 
 
 def size_of(path: str) -> int:
     """Return how many bytes a file has; 0 if it is not there."""
-    with contextlib.suppress(OSError):
-        return os.stat(path).st_size
-    return 0
+    return look_at(path)[1]
 
 
 def check_schema(database: sqlite3.Connection) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import re
@@ -26,7 +27,7 @@ from unittest import mock
 
 from support import PATIENCE, ROOT, Process, TestCase, needs, receive_lines, wait_until, with_constants
 
-from archive import Archive
+from archive import Archive, look_at
 
 try:
     import resource
@@ -759,6 +760,27 @@ class Failures(ArchiveTest):
         told = rf"\[Server\] {self.file} was moved or deleted\. Messages go to another file of that name\.$"
         server.wait_for(rf"(?s){told}.*{told}")
         self.assertEqual(server.errors, "")
+
+    @ON_POSIX
+    def test_the_file_is_moved_at_the_last_moment(self) -> None:
+        """Between two looks at it: that is told, too."""
+        record, done = mock.Mock(), mock.Mock()
+        archive = Archive(str(self.file), record)
+        self.addCleanup(archive.close)
+        looks = itertools.count()
+
+        def look(path: str) -> tuple[tuple[int, int] | None, int]:
+            found = look_at(path)
+            if next(looks) == 0:
+                self.file.rename(self.folder / "old.db")
+            return found
+
+        with mock.patch("archive.look_at", look):
+            archive.save([("tcp", "received", "peer", None, b"new")], done)
+        done.assert_called_once_with(True)
+        self.assertEqual(self.texts(), ["new"])
+        record.line.assert_called_once()
+        self.assertIn("was moved or deleted", record.line.call_args.args[0])
 
     @ON_POSIX
     def test_the_file_is_moved_to_another_file_system(self) -> None:
