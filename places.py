@@ -154,6 +154,7 @@ class Places(Transport):
         """Take in those who wait, as far as there is room."""
         for listening in self._listening:
             self._take_in_at(listening)
+        self._listening = *self._listening[1:], self._listening[0]  # a crowd at one does not keep out those at others
 
     def _take_in_at(self, listening: socket.socket) -> None:
         while self.service.received_bytes <= self.service.pass_bytes:

@@ -55,7 +55,7 @@ def as_text(data: bytes) -> str:
     """Return the text that bytes are, with those escaped that are not UTF-8."""
     try:
         return data.decode("utf-8")
-    except UnicodeDecodeError:  # "backslashreplace" would take five times as long
+    except UnicodeDecodeError:  # "backslashreplace" would take four times as long
         return data.decode("utf-8", "surrogateescape").translate(NOT_UTF_8)
 
 

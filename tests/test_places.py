@@ -134,6 +134,17 @@ class TakingIn(unittest.TestCase):
         self.assertEqual(len(house.served), 1 + PASS_BYTES // places.ACCEPT_COST)
         self.assertTrue(house.is_open())
 
+    def test_a_crowd_at_one_socket_does_not_keep_out_those_at_another(self) -> None:
+        house, other = FakePlaces(max_clients=1000), FakeSocket(4)
+        house.open(house.listening, other)  # type: ignore[arg-type]
+        came: list[object] = []
+        with mock.patch.object(house, "accept", came.append):
+            for _ in range(2):
+                house.service.received_bytes = 0  # a new pass
+                house.take_in()
+        self.assertGreater(came.count(house.listening), 1)
+        self.assertEqual(came.count(other), came.count(house.listening))
+
     def test_nobody_waits_any_more(self) -> None:
         house = FakePlaces()
         house.take_in()
