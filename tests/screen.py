@@ -235,6 +235,10 @@ class Terminal:
         """Return the terminal's settings, as termios has them."""
         return termios.tcgetattr(self._terminal)
 
+    def is_silent(self) -> bool:
+        """Tell whether the terminal does not show by itself what is typed."""
+        return not self.settings()[3] & termios.ECHO
+
     def _wait_for(self, condition: Any, what: str) -> None:
         try:
             wait_until(condition, what)
