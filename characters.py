@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
-from collections.abc import Callable
 
 PLAIN = re.compile(
     "[ -~\u00a1-\u02ff\u0370-\u0482\u048a-\u0590\u2010-\u2027\u3001-\u3029\u3041-\u3096\u30a0-\u30ff"
@@ -28,28 +28,25 @@ PRINTABLE = re.compile(
 )
 """The kinds of what it does take, as far as they do not follow from the category."""
 SHOWS = re.compile(
-    r"(?:b|\.[mr]*|d(?:v(?=m))?[mr]*|tw?[mr]*|s[vw]?[mr]*(?:j(?=s))?|(?:l|h[wi]?|gf?)[mr]*(?:(?<=r)j|j(?=[lhg]))?)+"
+    r"((?:b|\.[mr]*|d(?:v(?=m))?[mr]*|tw?[mr]*|s[vw]?[mr]*(?:j(?=s))?|(?:l|h[wi]?|gf?)[mr]*(?:(?<=r)j|j(?=[lhg]))?)+)"
 )
 """What shows where it stands, in the kinds of its characters: marks, selectors and joiners after what they change."""
-DEPENDENT = set("mrvwifj")
-"""What shows or not by what stands beside it."""
+MOST_PARTS = 2000
+"""Parts of a text that show and are told from what does not; what comes after them is escaped as a whole, since each
+takes its time."""
 
 
-class Table(dict[int, str]):
-    """What a function makes of each character, as str.translate() takes it; worked out when it is first wanted."""
+class Kinds(dict[int, str]):
+    """The kind of each character, as str.translate() takes it; worked out when it is first wanted."""
 
     LIMIT = 1 << 15
     """Characters that are remembered; a peer could send a million different ones."""
 
-    def __init__(self, function: Callable[[str], str]) -> None:
-        super().__init__()
-        self._function = function
-
     def __missing__(self, number: int) -> str:
-        made = self._function(chr(number))
+        kind = kind_of(chr(number))
         if len(self) < self.LIMIT:
-            self[number] = made
-        return made
+            self[number] = kind
+        return kind
 
 
 def kind_of(char: str) -> str:
@@ -74,23 +71,18 @@ def shown(text: str) -> str:
     """Return text as it is shown: whatever shows nothing where it stands, or moves something, is escaped."""
     if is_plain(text):
         return text
-    if text.isascii():  # an eighth of the time of str.translate(); what may stand is put back
-        return escaped(text).replace("\\\\", "\0").replace("\\t", "\t").replace("\0", "\\")
-    if DEPENDENT.isdisjoint(KINDS[ord(char)] for char in set(text)):
-        return text.translate(ALONE)
-    kinds = text.translate(KINDS)
-    parts: list[str] = []
-    end = 0
-    for found in SHOWS.finditer(kinds):
-        parts += [escaped(text[end : found.start()]), text[found.start() : found.end()]]
-        end = found.end()
-    return "".join(parts) + escaped(text[end:])
+    if text.isascii():  # an eighth of the time of str.translate()
+        return escaped(text)
+    places = [0, *itertools.accumulate(map(len, SHOWS.split(text.translate(KINDS), MOST_PARTS)))]
+    parts = [text[start:end] for start, end in zip(places, places[1:])]
+    parts[::2] = map(escaped, parts[::2])
+    return "".join(parts)
 
 
 def escaped(text: str) -> str:
-    """Return text with all characters but ASCII letters as in Python's strings."""
-    return text.encode("unicode_escape").decode("ascii")
+    """Return text with all characters but printable ASCII and tabs as in Python's strings."""
+    ascii_text = text.encode("unicode_escape").decode("ascii")
+    return ascii_text.replace("\\\\", "\0").replace("\\t", "\t").replace("\0", "\\")
 
 
-KINDS = Table(kind_of)
-ALONE = Table(lambda char: escaped(char) if kind_of(char) == "x" else char)
+KINDS = Kinds()

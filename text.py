@@ -17,8 +17,8 @@ DIM, RED = "\x1b[2m", "\x1b[31m"
 IS_DUMB = os.environ.get("TERM", "dumb") == "dumb"
 """Whether the terminal, if there is one, may know no escape sequences; so it is on Windows."""
 PRINTABLE_ASCII = bytes(range(32, 127)) + b"\t"
-NOT_UTF_8 = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
-"""How bytes are shown that are not UTF-8; decoded, each is half of a surrogate pair (PEP 383)."""
+BACKSLASH = "\ud800"
+"""Stands for one while others are made of what is not UTF-8: half of a surrogate pair that no bytes are decoded to."""
 
 
 def without_ending(message: bytes) -> bytes:
@@ -44,7 +44,7 @@ def visible(text: bytes | str) -> str:
         if not text.translate(None, PRINTABLE_ASCII):  # most text, and many times faster than str.isprintable()
             return text.decode("ascii")
         text = as_text(text)
-    if text.isascii() and text.isprintable():
+    if text.isascii() and not text.encode().translate(None, PRINTABLE_ASCII):
         return text
     from characters import shown  # which takes a while to load, and which most conversations do not need
 
@@ -55,8 +55,10 @@ def as_text(data: bytes) -> str:
     """Return the text that bytes are, with those escaped that are not UTF-8."""
     try:
         return data.decode("utf-8")
-    except UnicodeDecodeError:  # "backslashreplace" would take four times as long
-        return data.decode("utf-8", "surrogateescape").translate(NOT_UTF_8)
+    except UnicodeDecodeError:  # "backslashreplace" would take four times as long as this
+        text = data.decode("utf-8", "surrogateescape").replace("\\", BACKSLASH)
+        escaped = text.encode("utf-8", "backslashreplace").replace(rb"\udc", rb"\x").replace(rb"\ud800", b"\\")
+        return escaped.decode("utf-8")
 
 
 def has_colours(output: TextIO | None) -> bool:

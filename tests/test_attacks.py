@@ -35,7 +35,7 @@ from support import (
 )
 
 from audience import MAX_KEPT, PORTION, Audience
-from characters import ALONE
+from characters import KINDS
 from listening import is_forged
 from packet_info import PacketInfo
 from peer import Peer
@@ -361,7 +361,7 @@ class Repeated(PeerTest):
         texts.append("".join(map(chr, range(0xE000, 0xF8FF))))
         for text in texts:
             self.assertEqual(visible(text).replace("\\u", "").upper(), "".join(f"{ord(char):04X}" for char in text))
-        self.assertLessEqual(len(ALONE), ALONE.LIMIT)
+        self.assertLessEqual(len(KINDS), KINDS.LIMIT)
 
 
 class LongCircles(PeerTest):

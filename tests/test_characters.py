@@ -6,7 +6,7 @@ import unittest
 
 import support  # noqa: F401  # which makes the rooms importable
 
-from characters import Table, escaped, is_plain, kind_of
+from characters import MOST_PARTS, Kinds, escaped, is_plain, kind_of
 from text import visible
 
 SELECTORS = [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), 0x180B, 0x180C, 0x180D, 0x180F]
@@ -70,10 +70,18 @@ class Shown(unittest.TestCase):
                 self.assertNotIn(kind_of(char), "xmrvwifj", hex(number))
 
     def test_a_million_different_characters_are_not_remembered(self) -> None:
-        table = Table(escaped)
-        odd = "".join(map(chr, range(0xE000, 0xE000 + 3 * table.LIMIT)))
-        self.assertEqual(odd.translate(table), escaped(odd))
-        self.assertEqual(len(table), table.LIMIT)
+        kinds = Kinds()
+        odd = "".join(map(chr, range(0xF0000, 0xF0000 + 2 * kinds.LIMIT - 2)))
+        self.assertEqual(odd.translate(kinds), "x" * len(odd))
+        self.assertEqual(len(kinds), kinds.LIMIT)
+
+    def test_what_comes_after_many_odd_places_is_escaped_as_a_whole(self) -> None:
+        """So that a text takes no longer than others, whatever is in it."""
+        once, more = "\u05d0\\\t\u202e", 10
+        self.assertEqual(visible(once * MOST_PARTS), "\u05d0\\\t\\u202e" * MOST_PARTS)
+        expected = "\u05d0\\\t\\u202e" * MOST_PARTS + "\\u05d0\\\t\\u202e" * more
+        self.assertEqual(visible(once * (MOST_PARTS + more)), expected)
+        self.assertEqual(visible(b"\\udc80\xff\\\\x" * 3), "\\udc80\\xff\\\\x" * 3)
 
 
 if __name__ == "__main__":
