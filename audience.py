@@ -27,7 +27,7 @@ PORTION = 1 << 16
 LINES_AT_ONCE = 64
 """Lines that one is told in a turn if each takes a call of its own."""
 MAX_LAG, GRACE = 1 << 20, 1.0
-"""Bytes that a listener may lag behind when it has had so many seconds to read them."""
+"""Bytes that a listener may lag behind when it has had so many seconds to read them, or so many for each of as many."""
 MAX_KEPT = 32 << 20
 """Bytes that are kept, besides two of the longest lines, however short the time was."""
 LITTLE = 2048
@@ -73,17 +73,17 @@ class Page:
         self.size += size
         self.said_at = time.monotonic()
 
-    def portion(self, number: int, most: int) -> tuple[list[bytes], set[Peer | None], float]:
+    def portion(self, number: int, line_by_line: bool) -> tuple[list[bytes], set[Peer | None], float]:
         """Return lines from this number on, who said them, and how much work it is to tell them.
 
         Mostly it is ready, since those who are equally far have their turns one after another.
         """
-        wanted = (number, most, len(self.lines))
+        wanted = (number, line_by_line, len(self.lines))
         if self._wanted != wanted:
             self._wanted = wanted
-            start = number - self.start
+            start, most = number - self.start, LINES_AT_ONCE if line_by_line else len(self.lines)
             lines = self.lines[start : start + most]
-            calls = len(lines) if most == LINES_AT_ONCE else 1
+            calls = len(lines) if line_by_line else 1
             work = calls + sum(map(len, lines)) / WORTH_A_CALL + len(lines) / LINES_WORTH_A_CALL
             self._ready = lines, set(self._speakers[start : start + most]), work
         return self._ready
@@ -113,6 +113,7 @@ class Audience:
         self._round_end = 0
         self._is_telling = False
         self._is_new = True  # nobody has said anything in this round
+        self._last: dict[Peer, int] = {}  # of those who leave, the number of the line with which it is over
 
     def end(self) -> int:
         """Return the number of the next line that will be said."""
@@ -165,7 +166,7 @@ class Audience:
             page = self._pages[-1]
             if peer.heard < page.start:
                 page = next(page for page in reversed(self._pages) if page.start <= peer.heard)
-            lines, speakers, work = page.portion(peer.heard, LINES_AT_ONCE if peer.takes_line_by_line else MAX_KEPT)
+            lines, speakers, work = page.portion(peer.heard, peer.takes_line_by_line)
             number, peer.heard = peer.heard, peer.heard + len(lines)
             if peer in speakers:
                 lines = page.of_others(peer, number, len(lines))
@@ -174,20 +175,31 @@ class Audience:
                 self._work -= work
             self._is_telling = True  # what all have heard by now is dropped when a round begins
 
-    def tell_rest(self, peer: Peer) -> None:
-        """Tell one all that is left, taken or not, since it leaves."""
-        heard, peer.heard = max(peer.heard, self.end() - peer.most_behind()), self.end()
-        lines = [line for page in self._pages for line in page.of_others(peer, heard, len(page.lines))]
-        if lines:
-            self._work -= sum(map(len, lines)) / WORTH_A_CALL
-            peer.hear(lines)
+    def see_off(self, peer: Peer) -> bool:
+        """Have one who leaves hear, in its turns, what was said before it was to go; tell whether it has."""
+        if peer.heard < self._last.setdefault(peer, self.end()):
+            return False
+        self.forget(peer)
+        return True
+
+    def forget(self, peer: Peer) -> None:
+        """Wait no longer for one who leaves."""
+        self._last.pop(peer, None)
 
     def finish(self) -> None:
         """Tell all what is left, since the server stops, as far as LAST_WORK goes."""
         self.tell_some(LAST_WORK)
         for peer in self._listeners():
             if self._work > 0:
-                self._attend(peer, self.tell_rest, peer)
+                self._attend(peer, self._tell_rest, peer)
+
+    def _tell_rest(self, peer: Peer) -> None:
+        """Tell one all that is left, taken or not."""
+        heard, peer.heard = max(peer.heard, self.end() - peer.most_behind()), self.end()
+        lines = [line for page in self._pages for line in page.of_others(peer, heard, len(page.lines))]
+        if lines:
+            self._work -= sum(map(len, lines)) / WORTH_A_CALL
+            peer.hear(lines)
 
     def _take_turn(self, peer: Peer) -> None:
         """Tell one a portion; it has another turn in this round unless it has heard all that was said before it."""
@@ -210,7 +222,7 @@ class Audience:
         """Drop what all had GRACE seconds to read, and what is too much but for the last of it, which is told once."""
         count, kept = 0, self._bytes
         for page in self._pages:
-            is_old = page.end() <= self._offered and page.said_at < now - GRACE
+            is_old = page.end() <= self._offered and page.said_at < now - GRACE * max(page.size / MAX_LAG, 1)
             if not (kept > MAX_LAG and is_old) and not (kept > self._most and page is not self._pages[-1]):
                 break
             kept -= page.size

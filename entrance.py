@@ -21,7 +21,7 @@ class Entrance(Leaving):
     """The first phases of a connection, read_header and handshake; `begin(data)` follows, with what came after them."""
 
     __slots__ = ("_header",)
-    HANDSHAKE_COST = 16384
+    HANDSHAKE_COST = 32768
     """Bytes that a step of a TLS handshake counts for in a pass: it takes a millisecond."""
     WITHIN = 10.0
     """Seconds within which a PROXY header has to arrive and a TLS handshake has to be done."""

@@ -70,6 +70,7 @@ class Loop:
         self._pourers: set[int] = set()
         self._doors: set[int] = set()
         self._turns: collections.deque[int] = collections.deque()
+        self._soon: list[Callable[[], object]] = []
         self.now = time.monotonic()
         """When the last wait ended, in seconds of time.monotonic()."""
         self.is_spent = False
@@ -111,6 +112,10 @@ class Loop:
             (self._pourers.add if does else self._pourers.discard)(descriptor)
             self._poller_of(descriptor).register(descriptor, self._events.get(descriptor, READ))
 
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Call a function once, before the next wait."""
+        self._soon.append(function)
+
     def watches(self, descriptor: int) -> bool:
         """Tell whether a descriptor is waited for."""
         return descriptor in self._functions
@@ -123,6 +128,8 @@ class Loop:
         its socket and opened another with the same descriptor.
         """
         functions, pourers, turns = self._functions, self._pourers, self._turns
+        soon, self._soon = self._soon, []
+        yield from soon
         if pourers and not self._wakes_up:
             wait = min(wait, PAUSE)
         found = self._poller.poll(0.0 if turns and gives_turns else wait)

@@ -29,8 +29,9 @@ ACCEPT_COST = 4096
 """Bytes that a connection which is taken in counts for in a pass, so that a crowd does not hold up those inside."""
 MADE_FREE = 50
 """Places made free at once."""
-MAX_HELD = 256 << 20
-"""Bytes that all connections together may leave unread, or have in lines without an end; then those go with most."""
+MAX_HELD, HELD_UNSEEN = 256 << 20, 16 << 20
+"""Bytes that all connections together may leave unread, or have in lines without an end; then those go with most. And
+how many may come to that before it is looked at again."""
 MAX_LEAVING = 100
 """Connections that may be on their way out, besides those that are served."""
 SPARE_FILES = 32
@@ -144,6 +145,7 @@ class Places(Transport):
         self.entering: set[Any] = set()
         self.served: set[Any] = set()
         self.leaving: set[Any] = set()
+        self._unseen = 0
 
     def open(self, *listening: socket.socket) -> None:
         """Take in whoever waits at these sockets, as long as there is room: `accept(socket)` is called for each."""
@@ -206,8 +208,16 @@ class Places(Transport):
         self.move(connection, None)
         if self.crowd:
             self.crowd.leave(connection)
+        self.service.forget(connection)
         self.service.show(connection, "Disconnected:", f" ({why})" if why else "")
         self._resume()
+
+    def note_held(self, size: int) -> None:
+        """Take it that so many bytes more may be unread, or have no end."""
+        self._unseen += size
+        if self._unseen > HELD_UNSEEN:
+            self._unseen = 0
+            self.loop.call_soon(self._limit_held)
 
     def peers(self) -> Iterable[Any]:
         """Return the connections that are served."""

@@ -102,6 +102,7 @@ class Record:
         name: str = "",
         rest: bytes | str = "",
         *,
+        times: int = 1,
         most: int = 1,
         trouble: bool = True,
     ) -> None:
@@ -109,9 +110,10 @@ class Record:
 
         What only the count tells of costs nothing more, however long it is.
         """
-        if self._named[kind, subject] >= most or self._named[kind, None] >= self.MAX_NAMED:
-            self._repeated[kind] += 1
-        else:
+        for left in range(times, 0, -1):
+            if self._named[kind, subject] >= most or self._named[kind, None] >= self.MAX_NAMED:
+                self._repeated[kind] += left
+                return
             self._named.update([(kind, subject), (kind, None)])
             self.line(event, name, visible(rest[: self.MAX_REST]), trouble=trouble)
 

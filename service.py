@@ -105,10 +105,15 @@ class Service:
         """End a conversation at the end of this pass, after its replies."""
         self._leaving.setdefault(peer, False)
 
-    def hear(self, lines: list[bytes]) -> None:
-        """Tell everybody in the room what was said to other servers of it."""
+    def forget(self, peer: Peer) -> None:
+        """Take it that a conversation has ended, whatever was still to be told."""
+        self._leaving.pop(peer, None)
         if self.audience:
-            self.audience.say(None, [as_line(line, self._ending) for line in lines])
+            self.audience.forget(peer)
+
+    def hear(self, lines: list[bytes]) -> bool:
+        """Tell everybody in the room what was said to other servers of it; return whether more of that has to wait."""
+        return bool(self.audience and self.audience.say(None, [as_line(line, self._ending) for line in lines]))
 
     def peers(self) -> list[Peer]:
         """Return all who are to hear what others say, or the person at the server."""
@@ -169,15 +174,14 @@ class Service:
         peer.send([NOT_SAVED + ending(message) for message in messages])
 
     def let_go(self) -> None:
-        """End the conversations of those who leave and have their answers; the others say nothing more."""
+        """End the conversations of those who leave and have been told all; the others say nothing more."""
         for peer in list(self._leaving):
-            if self._keeping and self._keeping.owes(peer):
+            is_owed = self._keeping and self._keeping.owes(peer)
+            if is_owed or (self.audience and peer.ends_for_good and not self.audience.see_off(peer)):
                 peer.hold()
-                continue
-            del self._leaving[peer]
-            if self.audience and peer.is_answered:
-                self.attend(peer, self.audience.tell_rest, peer)
-            self.attend(peer, peer.end)
+            else:
+                del self._leaving[peer]
+                self.attend(peer, peer.end)
 
     def ask_to_stop(self, why: str, told: Peer | None = None) -> None:
         """Have the server stop at the end of this pass: show why, and tell every client who was not told already."""
@@ -202,11 +206,11 @@ class Service:
             self.record.fault(error)
             peer.close("a fault in this server")
 
-    def show(self, peer: Peer, event: str, rest: bytes | str = "", *, trouble: bool = False) -> None:
+    def show(self, peer: Peer, event: str, rest: bytes | str = "", *, times: int = 1, trouble: bool = False) -> None:
         """Show what happened to a peer, and what there is to say of it; from an address that is busy, count it."""
         host, kind = peer.where.rpartition(":")[0], END_OF_EVENT.sub("", event)
         event, most = f"[{peer.protocol} Server] {event} ", MOST_TROUBLE if trouble else MOST_EVENTS
-        self.record.repeatable(kind, host, event, peer.name, rest, most=most, trouble=trouble)
+        self.record.repeatable(kind, host, event, peer.name, rest, times=times, most=most, trouble=trouble)
 
     def _sort_out(self, received: list[Received]) -> list[Received]:
         """Return what was received, with words and messages over the limit told from the others."""
@@ -254,9 +258,8 @@ class Service:
     def _reply(self, peer: Peer, messages: list[bytes], reply: bytes) -> None:
         if reply == SHUTTING_DOWN:
             self.ask_to_stop(f"[{peer.protocol} Server] Shutdown command received from {peer.name}.", peer)
-        else:
-            for _ in messages if peer.is_answered else ():
-                self.show(peer, "Sent to", b": " + reply, trouble=True)
+        elif peer.is_answered:
+            self.show(peer, "Sent to", b": " + reply, times=len(messages), trouble=True)
         peer.send([reply + ending(message) for message in messages])
 
     def _relay(self, audience: Audience, received: list[Received]) -> None:
@@ -269,6 +272,7 @@ class Service:
 
     def _stop(self) -> None:
         self.stage = Stage.STOPPING
+        self._leaving.clear()  # as all do now
         if self.audience:
             self.audience.finish()
         self.tell_all([SHUTTING_DOWN], self._told_to_stop)

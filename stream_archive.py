@@ -103,7 +103,7 @@ class StreamArchive:
         self._broken: set[tuple[str, str]] = set()
         self._setting = ""
         self._following = Following(place.stream, self._server)
-        self._hear: Callable[[list[bytes]], None] = lambda _: None
+        self._hear: Callable[[list[bytes]], bool] = lambda _: False
         try:
             self._addresses = resolve(place.host, place.port, socket.SOCK_STREAM)
         except OSError as error:
@@ -127,8 +127,11 @@ class StreamArchive:
             commands.append(command("WAIT", self._place.replicas, REPLICATE))
         self._links[0].ask(b"".join(commands), len(commands), lambda answers: done(self._is_saved(answers)))
 
-    def follow(self, hear: Callable[[list[bytes]], None]) -> None:
-        """From now on, have what other servers append heard, in the stream's order, as lines. Raises Failure."""
+    def follow(self, hear: Callable[[list[bytes]], bool]) -> None:
+        """From now on, have what other servers append heard, in the stream's order, as lines. Raises Failure.
+
+        `hear` returns whether what comes next has to wait.
+        """
         self._hear = hear
         self._links.append(self._link(FOLLOWING, self._following.state(), 1, self._following.take_state))
         self._links[1].changed = self._change_following
@@ -228,8 +231,7 @@ class StreamArchive:
             self._record.line(f"[Server] {self._following.missed} messages of others were gone before they were told.")
             self._following.missed = 0
         lines = self._following.take_new(answers[1])
-        if lines:
-            self._hear(lines)
+        has_to_wait = bool(lines) and self._hear(lines)
         self._look()
-        if sum(map(len, lines)) >= POURED:
+        if has_to_wait or sum(map(len, lines)) >= POURED:
             self._links[1].give_way()

@@ -164,6 +164,7 @@ class Connection(Entrance):
             self._unsent = bytearray(data[sent:])
             self.loop.take_turns(self.socket.fileno(), False)  # it brings nothing until it has read
             self.loop.watch(self.socket.fileno(), self.flush, WRITE)
+            self.places.note_held(len(self._unsent))
 
     def tell(self, lines: list[bytes]) -> None:
         """Send lines of the server's own; cut the client off if it lags more than MAX_LAG bytes behind."""
@@ -241,6 +242,7 @@ class Connection(Entrance):
             service.receive(self, lines)
         else:
             service.received_bytes += len(data)
+            self.places.note_held(len(data))
         if self.lines.is_secure:
             self._tend_tls()
 

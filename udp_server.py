@@ -12,7 +12,6 @@ import first  # noqa: F401  # isort: skip
 import argparse
 import ipaddress
 import socket
-from operator import attrgetter
 
 from circles import Circles, Unanswered
 from common import MAX_DATAGRAM, OWN_BEGINNINGS, OWN_REPLIES, SHUTTING_DOWN, Parser, reason, run
@@ -20,6 +19,7 @@ from listening import is_forged, open_all, prepare
 from losses import Losses
 from packet_info import ANCILLARY_SIZE, PacketInfo, ask_for_packet_info
 from peer import Peer, Transport
+from peer_table import PeerTable
 from serving import Server, add_arguments, serve
 from sockets import widen_buffer
 from text import TYPE_CHECKING, ending, plain_host, show_address
@@ -33,14 +33,10 @@ if TYPE_CHECKING:
 
 PORT = 65433
 """Where to listen, unless told."""
-DATAGRAM_COST, NEW_COST = 192, 1024
+DATAGRAM_COST, NEW_COST = 192, 2048
 """Bytes that a datagram counts for in a pass, besides twice its own, and one from somebody who is not known yet."""
 DATAGRAM_SIZE = 65536
 """Bytes that no datagram exceeds, over IPv6 either, so that none is cut."""
-PEER_TIME = 60.0
-"""Seconds for which a peer hears what others say after its own last datagram."""
-MAX_PEERS, MAX_FORGOTTEN = 10000, 1000
-"""Peers that are known, and how many of them, those who were silent longest, make room when there are more."""
 MAX_TOLD = 10000
 """Datagrams that what others say may become at once; what is more is dropped, as UDP may."""
 
@@ -65,7 +61,7 @@ class Endpoint(Transport):
 
     def __init__(self, server: Server, endpoint: socket.socket) -> None:
         self.service, self.loop, self.record = server.service, server.loop, server.record
-        self.known: dict[Address, UdpPeer] = {}
+        self.known = PeerTable()
         self.unsent = 0
         self.socket = endpoint
         self._losses = Losses(self.socket, self.record, self.protocol)
@@ -146,8 +142,7 @@ class Endpoint(Transport):
 
     def peers(self) -> Iterable[UdpPeer]:
         """Return who was heard from lately."""
-        since = self.loop.now - PEER_TIME
-        return [peer for peer in self.known.values() if peer.heard_at >= since and not peer.doubt]
+        return [peer for peer in self.known.heard_lately(self.loop.now) if not peer.doubt]
 
     def forget(self, peer: UdpPeer, why: str = "") -> None:
         """Tell a peer nothing more until it is heard from again."""
@@ -156,8 +151,7 @@ class Endpoint(Transport):
 
     def tick(self, now: float) -> None:
         """Forget who was not heard from lately, count repeated datagrams anew, and show how many were dropped."""
-        for peer in [peer for peer in self.known.values() if peer.heard_at < now - PEER_TIME]:
-            del self.known[peer.key]
+        self.known.forget_silent(now)
         self._circles.forget()
         self._losses.show()
         if self.unsent:
@@ -172,9 +166,7 @@ class Endpoint(Transport):
             return None
         if not self.service.gate.check(plain_host(address[0])):
             return None
-        if len(self.known) >= MAX_PEERS:
-            for silent in sorted(self.known.values(), key=attrgetter("heard_at"))[:MAX_FORGOTTEN]:
-                del self.known[silent.key]
+        self.known.make_room()
         peer = self.known[key] = UdpPeer(self, address, key, infos)
         peer.doubt = self._circles.suspect(*address[:2])
         self.service.join(peer)
@@ -185,18 +177,22 @@ class UdpPeer(Peer):
     """An address that datagrams come from, and the address of this machine that they were sent to.
 
     `key` is both, as far as they are known, `source` the latter, as sendmsg takes it, and `infos` what the system told
-    of the first datagram. `heard_at` is when the last one came, in seconds of time.monotonic(), and `tail` its end.
-    `doubt` is why it gets no answer; `said` and `told` are bytes in a room, `trust` whether it hears more.
+    of the first datagram. PeerTable says what `heard_at` and `seen_at` are. `tail` is the end of the last datagram,
+    `doubt` why it gets no answer, `said` and `told` are bytes in a room, and `trust` is whether it hears more.
     """
 
-    __slots__ = ("address", "endpoint", "heard_at", "infos", "key", "said", "source", "doubt", "tail", "told", "trust")
+    __slots__ = (
+        *("address", "doubt", "endpoint", "heard_at", "infos", "key"),
+        *("said", "seen_at", "source", "tail", "told", "trust"),
+    )
     takes_line_by_line = True
     protocol = "UDP"
 
     def __init__(self, endpoint: Endpoint, address: Address, key: Address, infos: list[PacketInfo]) -> None:
         self.endpoint, self.address, self.key, self.infos = endpoint, address, key, infos
         self.source: list[Any] = [info.source() for info in infos] if endpoint.is_wildcard else []
-        self.heard_at, self.tail, self.doubt = 0.0, b"", ""
+        self.heard_at = self.seen_at = endpoint.loop.now
+        self.tail, self.doubt = b"", ""
         self.said = self.told = 0
         self.trust: bool | None = None
         self.rename(show_address(address), endpoint.record)

@@ -417,7 +417,7 @@ class Silence(PeerTest):
 
     @on_linux
     def test_strangers_push_out_who_was_silent_longest(self) -> None:
-        constants = with_constants(MAX_PEERS=50, MAX_FORGOTTEN=5)
+        constants = with_constants(MAX_PEERS=50)
         room = self.server("udp_server.py", "--reply", "relay", "--quiet", within=constants)
         member = self.datagrams(room.port)
         for number, stranger in enumerate(strangers(300, room.port)):
@@ -581,9 +581,16 @@ class Rooms(PeerTest):
         wait_until(are_cut_off, "all are cut off")
 
     def test_lines_that_many_do_not_end_have_a_limit_together(self) -> None:
-        """Whoever has sent most of one is cut off first; who has sent little ends it, and is answered."""
-        options = ("--max-message", 500_000, "--quiet")
-        server = self.server("tcp_server.py", *options, within=with_constants(TICK=0.1, MAX_HELD=2 * MIB))
+        """Whoever has sent most of one is cut off first; who has sent little ends it, and is answered.
+
+        That is looked at every second, and sooner when much has come.
+        """
+        for name, constants in (("in time", {"TICK": 0.1}), ("at once", {"TICK": 600.0, "HELD_UNSEEN": MIB // 4})):
+            with self.subTest(name):
+                self._let_some_not_end_their_lines(with_constants(MAX_HELD=2 * MIB, **constants))
+
+    def _let_some_not_end_their_lines(self, within: tuple[str, ...]) -> None:
+        server = self.server("tcp_server.py", "--max-message", 500_000, "--quiet", within=within)
         modest, greedy = self.connect(server.port), [self.connect(server.port) for _ in range(9)]
         modest.sendall(b"x" * 50_000)
         for connected in greedy:
@@ -648,21 +655,45 @@ class AudienceTest(unittest.TestCase):
             room.tell_some(100)
         self.assertEqual([len(listener.told) for listener in listeners], [0] + [1] * 999)
 
+    def test_all_are_told_the_rest_when_the_server_stops(self) -> None:
+        """However far behind they are."""
+        room, listeners = self.audience(3)
+        listeners[1].listens = False
+        for number in range(500):
+            room.say(listeners[0], [b"%d" % number + b"x" * 1000])
+        room.finish()
+        self.assertEqual([line[:3] for line in listeners[1].told[-2:]], [b"498", b"499"])
+        self.assertEqual([len(listener.told) for listener in listeners], [0, 500, 500])
+
     def test_who_leaves_is_told_the_rest(self) -> None:
-        """However far behind it is; and so are all when the server stops."""
-        for is_the_end in (False, True):
-            room, listeners = self.audience(3)
-            listeners[1].listens = False
-            for number in range(500):
-                room.say(listeners[0], [b"%d" % number + b"x" * 1000])
-            if is_the_end:
-                room.finish()
-                self.assertEqual(len(listeners[2].told), 500)
-            else:
-                room.tell_rest(listeners[1])
-                self.assertEqual(listeners[2].told, [])
-            self.assertEqual([line[:3] for line in listeners[1].told[-2:]], [b"498", b"499"])
-            self.assertEqual((len(listeners[1].told), listeners[0].told), (500, []))
+        """In its turns, so that others do not wait for that; and not what is said after it was to go."""
+        room, listeners = self.audience(3)
+        for number in range(500):
+            room.say(listeners[0], [b"%d" % number + b"x" * 1000])
+        self.assertFalse(room.see_off(listeners[1]))
+        self.assertEqual(listeners[1].told, [], "to see somebody off tells nothing by itself")
+        room.say(listeners[0], [b"too late"])
+        passes = 0
+        while not room.see_off(listeners[1]):
+            room.tell_some(20)
+            passes += 1
+        self.assertEqual([line[:3] for line in listeners[1].told[498:500]], [b"498", b"499"])
+        self.assertGreater(passes, 5)
+        self.assertEqual(room._last, {})
+        room.see_off(listeners[2])
+        room.forget(listeners[2])
+        self.assertEqual(room._last, {}, "who is cut off is not waited for")
+
+    def test_who_is_told_much_has_more_time(self) -> None:
+        """A second for each MiB: a line of 20 MB takes longer to read than one of a kilobyte."""
+        room, listeners = self.audience(2, longest=20 << 20)
+        listeners[1].listens = False
+        with mock.patch("audience.time.monotonic") as clock:
+            for clock.return_value, missed in ((10.0, 0), (10.1, 0), (12.0, 0), (29.0, 0), (31.0, 1)):
+                room.say(None, [b"x" * (20 << 20 if clock.return_value < 12 else 1)])
+                for _ in range(3):
+                    room.tell_some(100_000)
+                self.assertEqual(min(listeners[1].missed, 1), missed, clock.return_value)
 
     def test_who_does_not_listen_holds_up_nobody_for_long(self) -> None:
         room, listeners = self.audience(3)

@@ -29,11 +29,11 @@ ROOMS = sorted(TEXTS.keys() - SCRIPTS.keys())
 
 MOST_LINES = {"common": 150}
 MOST_LINES_ELSEWHERE = 300
-MOST_LINES_TOGETHER = 7458
+MOST_LINES_TOGETHER = 7538
 """For what the suite does at its version 1.0; what is added later adds its own lines."""
 NO_SOCKET = (
     *("audience", "circles", "lines", "tls", "service", "ledger", "record", "archive", "keeping", "proxy_header"),
-    *("resp", "following"),
+    *("resp", "following", "peer_table"),
 )
 """Bytes in, messages and replies out: what can be tried without a network."""
 KNOWS_PROTOCOLS = {

@@ -59,6 +59,15 @@ class Waiting(Base):
         """Note that a function was called."""
         self.called.append(name)
 
+    def test_what_is_to_be_called_soon_comes_first_and_once(self) -> None:
+        (one, to_one) = self.pair()
+        self.loop.watch(one.fileno(), lambda: self.loop.call_soon(lambda: self.note("soon")))
+        to_one.send(b"x")
+        self.assertEqual(self.turn(), [])
+        one.recv(1)
+        self.assertEqual(self.turn(0.0), ["soon"])
+        self.assertEqual(self.turn(0.0), [])
+
     def test_a_function_is_called_when_its_socket_is_ready(self) -> None:
         (one, to_one), (two, to_two) = self.pair(), self.pair()
         self.loop.watch(one.fileno(), lambda: self.note(f"one {one.recv(9)!r}"))
