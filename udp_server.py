@@ -90,7 +90,7 @@ class Endpoint(Transport):
     def _take(self, received: list[Received], texts: list[bytes]) -> None:
         """Receive what is there, as much as a pass may bring, and add it to what was received."""
         receive, peers, circles, service, now = self._receive, self.known, self._circles, self.service, self.loop.now
-        room = service.pass_bytes - service.received_bytes
+        room, may_be_circle = service.pass_bytes - service.received_bytes, circles.may_be
         while room >= 0:
             room -= DATAGRAM_COST
             try:
@@ -104,13 +104,14 @@ class Endpoint(Transport):
             if not peer:
                 room -= NEW_COST
                 peer = self._meet(key)
-            if peer:
-                peer.heard_at = now
-            if not (peer and data):  # it is refused, or a sign of life
+                if not peer:
+                    continue
+            peer.heard_at = now
+            if not data:  # a sign of life
                 continue
             peer.tail = data[-2:]
             speaker: Peer = peer
-            if circles.may_be or peer.doubt or (data[0] in OWN_BEGINNINGS and data.startswith(OWN_REPLIES)):
+            if may_be_circle or peer.doubt or (data[0] in OWN_BEGINNINGS and data.startswith(OWN_REPLIES)):
                 peer.said += len(data)
                 why = circles.find(peer, data)
                 if why:
