@@ -174,13 +174,17 @@ class Audience:
                 peer.hear(lines)
                 self._work -= work
             self._is_telling = True  # what all have heard by now is dropped when a round begins
+        if peer.heard >= self._last.get(peer, peer.heard + 1):
+            del self._last[peer]
+            peer.end()
 
-    def see_off(self, peer: Peer) -> bool:
-        """Have one who leaves hear, in its turns, what was said before it was to go; tell whether it has."""
-        if peer.heard < self._last.setdefault(peer, self.end()):
-            return False
-        self.forget(peer)
-        return True
+    def see_off(self, peer: Peer) -> None:
+        """End the conversation with one who leaves, once it has heard, in its turns, what was said by now."""
+        if peer.heard < self.end():
+            self._last[peer] = self.end()
+            peer.hold()
+        else:
+            peer.end()
 
     def forget(self, peer: Peer) -> None:
         """Wait no longer for one who leaves."""

@@ -30,8 +30,8 @@ ACCEPT_COST = 4096
 MADE_FREE = 50
 """Places made free at once."""
 MAX_HELD, HELD_UNSEEN = 256 << 20, 16 << 20
-"""Bytes that all connections together may leave unread, or have in lines without an end; then those go with most. And
-how many may come to that before it is looked at again."""
+"""Bytes that all connections together may leave unread, or have in lines without an end; then those go with most. Near
+that, it is looked at again when so many more may be held."""
 MAX_LEAVING = 100
 """Connections that may be on their way out, besides those that are served."""
 SPARE_FILES = 32
@@ -145,7 +145,7 @@ class Places(Transport):
         self.entering: set[Any] = set()
         self.served: set[Any] = set()
         self.leaving: set[Any] = set()
-        self._unseen = 0
+        self._held_at_most, self._look_at = 0, MAX_HELD
 
     def open(self, *listening: socket.socket) -> None:
         """Take in whoever waits at these sockets, as long as there is room: `accept(socket)` is called for each."""
@@ -214,9 +214,9 @@ class Places(Transport):
 
     def note_held(self, size: int) -> None:
         """Take it that so many bytes more may be unread, or have no end."""
-        self._unseen += size
-        if self._unseen > HELD_UNSEEN:
-            self._unseen = 0
+        self._held_at_most += size
+        if self._held_at_most > self._look_at:
+            self._held_at_most = 0
             self.loop.call_soon(self._limit_held)
 
     def peers(self) -> Iterable[Any]:
@@ -264,7 +264,8 @@ class Places(Transport):
                 what = "read" if connection.unsent() else "end its line"
                 connection.close(f"it does not {what}, and all that waits for that together is too much")
                 if total <= most // 2:
-                    return
+                    break
+        self._held_at_most, self._look_at = total, max(most, total + HELD_UNSEEN)
 
     def _resume(self) -> None:
         for listening in self._listening:

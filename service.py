@@ -174,13 +174,15 @@ class Service:
         peer.send([NOT_SAVED + ending(message) for message in messages])
 
     def let_go(self) -> None:
-        """End the conversations of those who leave and have been told all; the others say nothing more."""
+        """End the conversations of those who leave, once they have been told all; they say nothing more."""
         for peer in list(self._leaving):
-            is_owed = self._keeping and self._keeping.owes(peer)
-            if is_owed or (self.audience and peer.ends_for_good and not self.audience.see_off(peer)):
+            if self._keeping and self._keeping.owes(peer):
                 peer.hold()
+                continue
+            del self._leaving[peer]
+            if self.audience and peer.ends_for_good:
+                self.attend(peer, self.audience.see_off, peer)
             else:
-                del self._leaving[peer]
                 self.attend(peer, peer.end)
 
     def ask_to_stop(self, why: str, told: Peer | None = None) -> None:
@@ -272,7 +274,6 @@ class Service:
 
     def _stop(self) -> None:
         self.stage = Stage.STOPPING
-        self._leaving.clear()  # as all do now
         if self.audience:
             self.audience.finish()
         self.tell_all([SHUTTING_DOWN], self._told_to_stop)

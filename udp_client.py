@@ -171,7 +171,12 @@ class UdpChannel(Channel):
         self.enter(State.CLOSED)
 
     def _go_on_after(self, error: OSError) -> None:
-        """Send all again to the host's next address; with retries, wait for the server. Raises Failure."""
+        """Send all again to the host's next address; with retries, wait for the server. Raises Failure.
+
+        But what has come is read before anything is made of an error: it may say why nobody listens any more.
+        """
+        if self._has_replies():
+            return
         if self._untried:
             self.take_next()
             self.unsent.extendleft(reversed(self._sent))
@@ -183,6 +188,13 @@ class UdpChannel(Channel):
             refused = isinstance(error, ConnectionRefusedError)
             cause = "nobody listens there (start the server, or check the port)" if refused else reason(error)
             raise Failure(f"no server at {self.peer}: {cause}") from error
+
+    def _has_replies(self) -> bool:
+        try:
+            self.socket.recv(MAX_DATAGRAM, socket.MSG_PEEK)
+        except OSError:
+            return False
+        return True
 
 
 def is_for_many(family: int, address: Address) -> bool:
