@@ -50,12 +50,12 @@ def parse_arguments(parser: Parser, port: int) -> argparse.Namespace:
     if options.any_reply and options.no_reply:
         parser.error("--any-reply waits for replies, and --no-reply expects none; leave out one of them")
     try:
-        host, given = place(options.host, options.port)
+        host, given = host_and_port(options.host, options.port)
         options.port = port if given is None else whole_number(1, 65535)(given)
     except argparse.ArgumentTypeError as error:
         parser.error(f"argument HOST or PORT: {error}")
     found: Sources = options.source or dict.fromkeys(LOOPBACK)
-    options.source = {family: own for family, own in found.items() if family == (options.family or family)}
+    options.source = {family: own for family, own in found.items() if options.family in (None, family)}
     if not options.source:
         parser.error("argument --source: its address is not of the family that -4 or -6 says")
     options.family = 0 if len(options.source) > 1 else next(iter(options.source))
@@ -63,7 +63,7 @@ def parse_arguments(parser: Parser, port: int) -> argparse.Namespace:
     return options
 
 
-def place(host: str | None, port: str | None) -> tuple[str, str | None]:
+def host_and_port(host: str | None, port: str | None) -> tuple[str, str | None]:
     """Return the host, "" for none, and the port that two arguments say. Raises ArgumentTypeError."""
     if host is None:
         return "", None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from operator import attrgetter
 
 from text import TYPE_CHECKING
 
@@ -27,24 +28,24 @@ PORTION = 1 << 16
 LINES_AT_ONCE = 64
 """Lines that one is told in a turn if each takes a call of its own."""
 MAX_LAG, GRACE = 1 << 20, 1.0
-"""Bytes that a listener may lag behind when it has had so many seconds to read them, or so many for each of as many."""
+"""Bytes that a listener may lag behind when it has had so many seconds to read them; for each more, it has as long."""
 MAX_KEPT = 32 << 20
 """Bytes that are kept, besides two of the longest lines, however short the time was."""
 LITTLE = 2048
-"""Bytes that may be said at once while much is kept, until that is half of what may be."""
+"""Who says fewer bytes than that at once has to wait only when half of what may be is kept."""
 MAX_AMPLIFICATION = 3
 """Bytes of others that a peer is told for each of its own, if nobody vouches for its address, which may be forged."""
 
 
 def affordable(lines: list[bytes], said: int, told: int) -> tuple[list[bytes], int]:
     """Return which lines may be told to one who has said and was told so many bytes, and how many it was told then."""
-    affordable = []
+    told_lines = []
     for line in lines:
         size = len(line) + 2  # with an ending
         if told + size <= MAX_AMPLIFICATION * said:
             told += size
-            affordable.append(line)
-    return affordable, told
+            told_lines.append(line)
+    return told_lines, told
 
 
 class Page:
@@ -107,10 +108,10 @@ class Audience:
         self._most = MAX_KEPT + 2 * longest
         self._pages = [Page(0)]
         self._bytes = 0
-        self._work = 0.0
-        self._offered = 0
+        self._work = 0.0  # that may still be done in this pass
+        self._offered = 0  # the line up to which all had a turn, in rounds that are over
         self._round: deque[Peer] = deque()
-        self._round_end = 0
+        self._round_end = 0  # the line up to which they are told in this round
         self._is_telling = False
         self._is_new = True  # nobody has said anything in this round
         self._last: dict[Peer, int] = {}  # of those who leave, the number of the line with which it is over
@@ -174,7 +175,7 @@ class Audience:
                 peer.hear(lines)
                 self._work -= work
             self._is_telling = True  # what all have heard by now is dropped when a round begins
-        if peer.heard >= self._last.get(peer, peer.heard + 1):
+        if peer in self._last and peer.heard >= self._last[peer]:
             del self._last[peer]
             peer.end()
 
@@ -216,11 +217,11 @@ class Audience:
     def _begin_round(self) -> None:
         """Drop what all have heard, and begin anew if somebody has not heard all."""
         end, present = self.end(), list(self._listeners())
-        heard = min((peer.heard for peer in present), default=end)
+        heard = min(map(attrgetter("heard"), present), default=end)
         self._keep([page for page in self._pages if page.end() > heard])
         self._is_new = True
         self._offered, self._round, self._round_end = self._round_end, deque(present), end
-        self._is_telling = any(peer.heard < end and peer.can_hear() for peer in present)
+        self._is_telling = heard < end and any(peer.heard < end and peer.can_hear() for peer in present)
 
     def _drop_old(self, now: float) -> None:
         """Drop what all had GRACE seconds to read, and what is too much but for the last of it, which is told once."""

@@ -100,9 +100,9 @@ class Channel:
         self.said_goodbye = False
         self.active_at = time.monotonic()
         self.enter(State.OPEN)
-        self.send_again(self.active_at)
+        self.send_unconfirmed(self.active_at)
 
-    def send_again(self, now: float) -> None:
+    def send_unconfirmed(self, now: float) -> None:
         """Send at `now` what is not confirmed."""
         again = self.ledger.send_again(now)
         if again:
@@ -188,7 +188,7 @@ class Channel:
         """Return how many bytes of what was sent the server's machine has not acknowledged, as far as that is known."""
         return 0
 
-    def gets_through(self, now: float) -> bool:
+    def look_for_progress(self, now: float) -> bool:
         """Look at `now` at what is not acknowledged; if it is less than at the last look, wait on, and tell so."""
         before, self._undelivered_before = self._undelivered_before, self.undelivered()
         if 0 < self._undelivered_before < before:

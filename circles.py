@@ -11,16 +11,8 @@ from peer import Peer
 from text import TYPE_CHECKING, plain_host
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
     from service import Service
     from text import Address
-
-    class Sender(Protocol):
-        """Who sends datagrams."""
-
-        key: Address
-        doubt: str
 
 
 PRIVILEGED_PORTS = 1024
@@ -51,20 +43,23 @@ class Circles:
         is_own_host = host == self._own_host if self._own_host else is_own_address(plain_host(host))
         return "this server's own address" if is_own_host else ""
 
-    def find(self, peer: Sender, data: bytes) -> str:
-        """Return why an answer may go in a circle between servers that each return what comes; "" if it does not."""
+    def find(self, key: Address, data: bytes) -> str:
+        """Return why an answer may go in a circle between servers that each return what comes; "" if it does not.
+
+        `key` is whom it came from.
+        """
         if data.startswith(OWN_REPLIES):
             return "a server's reply"  # so two servers that only confirm never talk in circles
         if self._reply == "relay" and re.match(RELAYED_TWICE, data):
             return "two servers have relayed it"
         if self._reply == "echo":
-            which = hash((peer.key, data))  # short, where a datagram may be long
-            self._repeats[peer.key] += which in self._echoed
+            which = hash((key, data))  # short, where a datagram may be long
+            self._repeats[key] += which in self._echoed
             self._echoed.add(which)
-            if self._repeats[peer.key] > MAX_REPEATS:
-                del self._repeats[peer.key]
+            if self._repeats[key] > MAX_REPEATS:
+                del self._repeats[key]
                 return f"it has repeated itself more than {MAX_REPEATS} times within a second"
-        return peer.doubt
+        return ""
 
     def forget(self) -> None:
         """Begin another second."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 VERSION = "1.1"
 
 TERMINATE, EXIT = b"terminate", b"exit"
-"""What a client says to end its own conversation, and to stop the server."""
+"""What a client says to end its own conversation, and to stop the server; nothing else is a command."""
 WORDS = frozenset((TERMINATE, EXIT))
 CONFIRMATION = b"Message received: "
 SHUTTING_DOWN = b"Server shutting down..."
@@ -34,7 +34,7 @@ REFUSALS = tuple(reply.partition(b"%")[0] for reply in (TOO_LONG, FULL, TOO_MANY
 OWN_REPLIES = (CONFIRMATION, SHUTTING_DOWN, *REFUSALS)
 """How whatever a server says of itself begins."""
 OWN_BEGINNINGS = frozenset(reply[0] for reply in OWN_REPLIES)
-"""The first byte of each, which is sooner looked at."""
+"""The first byte of each, which is a quicker test, and mostly enough."""
 
 MAX_DATAGRAM = 65507
 """Bytes of payload in the largest UDP datagram over IPv4: 65535 less the IP and UDP headers (RFC 768, RFC 791)."""
@@ -45,14 +45,14 @@ class Failure(Exception):
 
 
 HELP_FORMAT = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
-"""Keeps the lines of the examples. The width is fixed: argparse would load much to find out the terminal's."""
+"""Keeps the lines of the examples. The width is fixed: to ask the terminal for its own, argparse would load shutil."""
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose help fits on a screen, and whose errors are one line."""
 
     def __init__(self, arguments: str, description: str, *examples: str) -> None:
-        """Take the names of the arguments, and the arguments of examples that work."""
+        """Take the names of the arguments, a description, and examples: each the arguments of a command that works."""
         super().__init__(usage=f"%(prog)s [options] {arguments}", description=description, formatter_class=HELP_FORMAT)
         shown = "".join(f"\n  python3 {self.prog} {example}" for example in examples)
         self.epilog = f"examples (docs/reference.md has the rest):{shown}"
@@ -88,14 +88,12 @@ def seconds(text: str) -> float:
     return value
 
 
-def check_tls_options(parser: Parser, options: argparse.Namespace) -> None:
-    """End with an error if what TCP's options say about TLS does not go together."""
+def check_tls_options(parser: Parser, options: argparse.Namespace, is_wanted: bool, needs: str) -> None:
+    """End with an error if TCP's options about TLS do not go together; `needs` is what those need that need TLS."""
     if bool(options.tls_cert) != bool(options.tls_key):
         parser.error("--tls-cert and --tls-key go together")
-    is_wanted = getattr(options, "tls", bool(options.tls_cert))  # a client has --tls, a server its certificate
     if (options.tls_ca or options.tls_cert) and not is_wanted:
-        is_client = hasattr(options, "tls")
-        parser.error("--tls-ca and --tls-cert need --tls" if is_client else "--tls-ca needs --tls-cert and --tls-key")
+        parser.error(needs)
     if is_wanted and options.udp_port is not None:
         parser.error("--udp-port does not go with TLS: UDP would carry in clear what TCP protects")
 
@@ -106,7 +104,7 @@ def reason(error: Exception) -> str:
 
 
 def error_line(problem: str) -> str:
-    """Return a problem as one line for standard error; on a terminal, in rows that look like no other line."""
+    """Return a problem as one line for standard error; on a terminal, in rows of which none looks like another line."""
     line = visible(f"{os.path.basename(sys.argv[0])}: error: {problem}")
     if sys.stderr is not None and sys.stderr.isatty():
         line = fold(line, window_columns(2))
@@ -122,7 +120,7 @@ def report(problem: str) -> None:
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Run a script and exit with its code: 1 after a Failure, 130 after Ctrl-C; never a traceback for either."""
-    for descriptor in range(3):  # a closed one would be taken by the next socket, which then got what we print
+    for descriptor in range(3):  # the next socket would take the place of a closed one, and get what we print
         try:
             os.fstat(descriptor)
         except OSError:

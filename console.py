@@ -34,11 +34,11 @@ class Console:
                 self._typed.ask()
         if lines is None:
             self._loop.forget(self._typed.socket.fileno())
-            if self._typed.typed:
+            if self._typed.is_terminal:
                 self._typed.close()
             if self._typed.problem:
                 self._record.line(f"[Server] Cannot read standard input: {self._typed.problem}.", trouble=True)
-            elif self._typed.typed:
+            elif self._typed.is_terminal:
                 self._record.line("[Server] End of input. Serving goes on; Ctrl-C stops it.")
 
     def take(self, line: bytes) -> None:
@@ -52,17 +52,17 @@ class Console:
             self._tell_all(line)
 
     def _tell_one(self, name: str, line: bytes) -> None:
-        found = [peer for peer in self._service.peers() if peer.where == name]
-        if not found:
+        peer = next((peer for peer in self._service.peers() if peer.where == name), None)
+        if peer is None:
             self._record.line(f"[Server] Nobody here has the address {name}. Nothing was sent.")
-        for peer in found[:1]:
-            self._service.typed.append((peer.protocol.lower(), "sent", peer.where, peer.subject or None, line))
+        else:
+            self._service.typed_rows.append((peer.protocol.lower(), "sent", peer.where, peer.subject or None, line))
             self._record.line("[Server] To ", peer.name, f": {visible(line)}")
             self._service.attend(peer, peer.tell, [line])
 
     def _tell_all(self, line: bytes) -> None:
         count, protocol = len(self._service.peers()), self._service.transports[0].protocol.lower()
-        self._service.typed.append((protocol, "sent", "*", None, line))
+        self._service.typed_rows.append((protocol, "sent", "*", None, line))
         self._record.line(f"[Server] To {count} client{'s' * (count != 1)}: ", "", visible(line))
         if not count:
             self._record.line("[Server] Nobody is there to read that.")

@@ -12,7 +12,6 @@ from text import TYPE_CHECKING, show_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from text import Address
 
@@ -26,10 +25,7 @@ class Entrance(Leaving):
     WITHIN = 10.0
     """Seconds within which a PROXY header has to arrive and a TLS handshake has to be done."""
     if TYPE_CHECKING:
-        lines: Any
-        receive: Callable[[int], bytes]
         begin: Callable[[bytes], None]
-        send_bytes: Callable[[bytes], None]
         turn_away: Callable[[bytes], None]
 
     def come_in(self) -> None:
@@ -52,7 +48,7 @@ class Entrance(Leaving):
             return
         if parsed:
             length, address = parsed
-            if not self._is_admitted(address):
+            if not self._admit(address):
                 self.close("it may not come in")
             elif not address or self.enter_crowd(address[0]):
                 self._go_on(self._header[length:])
@@ -85,7 +81,7 @@ class Entrance(Leaving):
         else:
             self.begin(data)
 
-    def _is_admitted(self, address: Address | None) -> bool:
+    def _admit(self, address: Address | None) -> bool:
         """Take the address that a proxy tells of its client; tell whether that may come in."""
         proxy, gate = self.host or "", self.places.service.gate
         self.host = address[0] if address else None

@@ -69,7 +69,7 @@ class Ledger:
             if self._repeats and self._strike_repeat(reply, now):
                 continue
             heard.append(reply)
-            sent = self._named(reply)
+            sent = self._match(reply)
             if sent:
                 confirmed.append(self._pop(sent))
                 if sent[4]:
@@ -126,7 +126,7 @@ class Ledger:
         self._repeats[reply] = count - 1, until
         return True
 
-    def _named(self, reply: bytes) -> Sent | None:
+    def _match(self, reply: bytes) -> Sent | None:
         """Return the message that a reply answers for certain; keep a reply that may become certain.
 
         `Message received: x` is what a server says that confirms `x`, and what one says that echoes the whole. Where
@@ -204,7 +204,7 @@ class Ledger:
     def give_up(self, before: float, for_good: bool = True) -> list[bytes]:
         """Stop waiting for what was last sent before `before`; return it.
 
-        Unless that is for good, what comes late still counts; what has not come is returned once more when it is.
+        Unless that is for good, an answer that comes late still counts; what never got one is returned when it is.
         """
         late = [sent for sent in self._all() if sent[3] <= before]
         for sent in late:

@@ -46,7 +46,7 @@ class Answers(Ledger):
         """Note what came at `now`: each reply answers the oldest message that it can, and its sender has not."""
         for reply in replies:
             peer, _, text = reply.partition(b": ")
-            named = self._named(text)
+            named = self._match(text)
             if not named:
                 self._take_late(text, now)
                 continue

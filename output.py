@@ -34,13 +34,13 @@ class Output:
 
     def __init__(self, typed: TypedLines, ledgers: list[Ledger], options: argparse.Namespace) -> None:
         self._typed, self._ledgers, self._options = typed, ledgers, options
-        self.is_interactive = typed.typed and not options.message  # a person types
+        self.is_interactive = typed.is_terminal and not options.message  # a person types
         self.code = 0  # with which the client ends
         self._problems: list[str] = []
         self._lost: list[bytes] = []  # the first few
         self._row = b""  # what stands on standard error now of how far the work is
         self._done, self._shown_at = 0, time.monotonic()
-        is_shown = not (typed.typed or options.message) and sys.stderr is not None and sys.stderr.isatty()
+        is_shown = not (typed.is_terminal or options.message) and sys.stderr is not None and sys.stderr.isatty()
         self._progress_at = self._shown_at + PROGRESS_AFTER if is_shown else float("inf")
         self._unfinished: dict[str, tuple[float, bytes]] = {}  # by label, what is to be shown of a line, and when
         self._begun: dict[str, bytes] = {}  # what is shown of it
@@ -58,7 +58,7 @@ class Output:
         if begun and lines[0].startswith(begun):
             rest = lines.pop(0)[len(begun) :]
             self._show_lines(INDENT, [rest] if rest.strip(b"\r") else [])
-        self._show_lines(label if self._typed.edited else "", lines)
+        self._show_lines(label if self._typed.is_edited else "", lines)
         if unfinished:
             self._unfinished[label] = time.monotonic() + STANDS_FOR, unfinished
         else:
@@ -82,7 +82,7 @@ class Output:
             begun = self._begun.get(label, b"")
             whole = codecs.utf_8_decode(text, "replace", False)[1]  # bytes; a torn character waits for its rest
             if whole > len(begun):
-                start = label if self._typed.edited else ""
+                start = label if self._typed.is_edited else ""
                 self._show_lines(INDENT if begun else start, [text[len(begun) : whole]])
                 self._begun[label] = text[:whole]
 
@@ -175,7 +175,7 @@ class Output:
     def _tell(self, line: str) -> None:
         """Write a line to standard error, above what is half-typed."""
         data = line.encode(sys.stderr.encoding if sys.stderr else "ascii", "backslashreplace") + b"\n"
-        if self._typed.edited and sys.stderr is not None and sys.stderr.isatty():
+        if self._typed.is_edited and sys.stderr is not None and sys.stderr.isatty():
             self._typed.show_above(self._write_error, data)
         else:
             self._write_error(data)

@@ -19,10 +19,10 @@ class Peer:
     server's own machine. `hold()` reads nothing more of a peer until `go_on()`; where there are no connections, what is
     not read would be lost, so there it does nothing.
 
-    In a room, `heard` is the number of the next line of others that it is to hear: `hear(lines)` sends them, if
-    `can_hear()`, if it has taken all that was sent before. `miss(count)` notes that so many lines are lost to it, since
-    it is more than `most_behind()` of them behind, or they are kept no longer. `wait_its_turn()` has it say more only
-    after all others, once those who read have had time for that.
+    In a room, `heard` is the number of the next line of others that it is to hear. `hear(lines)` sends them;
+    `can_hear()` tells whether it has taken all that was sent before. `miss(count)` notes that so many lines are lost
+    to it, since it is more than `most_behind()` of them behind, or they are kept no longer. `wait_its_turn()` has it
+    say more only after all others, once those who read have had time for that.
     """
 
     __slots__ = ("heading", "heard", "name", "subject", "where")

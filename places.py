@@ -30,8 +30,8 @@ ACCEPT_COST = 4096
 MADE_FREE = 50
 """Places made free at once."""
 MAX_HELD, HELD_UNSEEN = 256 << 20, 16 << 20
-"""Bytes that all connections together may leave unread, or have in lines without an end; then those go with most. Near
-that, it is looked at again when so many more may be held."""
+"""Bytes that all connections together may leave unread, or have in lines without an end; then those go with most. It is
+looked at when that may be so, but not before so many more may be held than at the last look."""
 MAX_LEAVING = 100
 """Connections that may be on their way out, besides those that are served."""
 SPARE_FILES = 32
@@ -49,13 +49,20 @@ MANY = 32
 
 
 class Guest(Peer):
-    """A connection that stands in one of the places, and is a phase of the loop."""
+    """A connection that stands in one of the places, and is a phase of the loop.
 
-    __slots__ = ("deadline", "heard_at", "host", "loop", "places", "protocol", "read_size", "socket", "takes_turns")
+    `unsent()` and `unfinished()` return how many bytes it has not taken yet, and how many there are of its line whose
+    end has not come; `idle_since()` since when nothing was to be heard, in seconds of time.monotonic().
+    """
+
+    __slots__ = ("deadline", "heard_at", "host", "loop", "places", "read_size", "socket", "takes_turns")
+    if TYPE_CHECKING:
+        idle_since: Callable[[], float]
+        unsent: Callable[[], int]
+        unfinished: Callable[[], int]
 
     def __init__(self, places: Places, connected: socket.socket, name: str, host: str | None) -> None:
         """Take the client's name and address; no address if nobody has vouched for one."""
-        self.protocol = places.protocol
         self.places, self.loop, self.socket, self.host = places, places.loop, connected, host
         self.rename(name, places.record)
         self.heard_at = self.loop.now
@@ -92,18 +99,6 @@ class Guest(Peer):
             self.read_size = max(self.read_size // 4, few)
         if self.takes_turns != (size >= few or count > MANY or self.read_size > few):
             self.take_turns(not self.takes_turns)
-
-    def idle_since(self) -> float:
-        """Return since when nothing was to be heard, in seconds."""
-        return self.heard_at
-
-    def unsent(self) -> int:
-        """Return how many bytes it has not taken yet."""
-        return 0
-
-    def unfinished(self) -> int:
-        """Return how many bytes there are of its line whose end has not come yet."""
-        return 0
 
     def is_local(self) -> bool:
         """Tell whether the client is on this machine."""
@@ -145,7 +140,7 @@ class Places(Transport):
         self.entering: set[Any] = set()
         self.served: set[Any] = set()
         self.leaving: set[Any] = set()
-        self._held_at_most, self._look_at = 0, MAX_HELD
+        self._held_at_most, self._look_above = 0, MAX_HELD
 
     def open(self, *listening: socket.socket) -> None:
         """Take in whoever waits at these sockets, as long as there is room: `accept(socket)` is called for each."""
@@ -215,8 +210,8 @@ class Places(Transport):
     def note_held(self, size: int) -> None:
         """Take it that so many bytes more may be unread, or have no end."""
         self._held_at_most += size
-        if self._held_at_most > self._look_at:
-            self._held_at_most = 0
+        if self._held_at_most > self._look_above:
+            self._held_at_most = 0  # so that it is asked for once
             self.loop.call_soon(self._limit_held)
 
     def peers(self) -> Iterable[Any]:
@@ -265,7 +260,7 @@ class Places(Transport):
                 connection.close(f"it does not {what}, and all that waits for that together is too much")
                 if total <= most // 2:
                     break
-        self._held_at_most, self._look_at = total, max(most, total + HELD_UNSEEN)
+        self._held_at_most, self._look_above = total, max(most, total + HELD_UNSEEN)
 
     def _resume(self) -> None:
         for listening in self._listening:

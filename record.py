@@ -197,7 +197,7 @@ class Record:
     def _portion(self) -> bytearray:
         """Return what to write next: what a pipe takes without blocking; whole lines where the row is drawn between."""
         most = select.PIPE_BUF if self._may_wait else len(self._unwritten)
-        if not self._typed.edited:
+        if not self._typed.is_edited:
             return self._unwritten[:most]
         if self._begins_row:
             self._unwritten[:0] = erase_row()

@@ -87,18 +87,18 @@ class Row:
         if columns < NARROWEST:
             return ""
         most = 4 * columns  # characters looked at: some take no column, and a line may be very long
-        whole = place(before[:most] + after[:most])
+        whole = cells_of(before[:most] + after[:most])
         if max(len(before), len(after)) < most and len(whole) < columns:
             self._first = 0
-            left, right = place(before), whole[len(place(before)) :]
+            left, right = cells_of(before), whole[len(cells_of(before)) :]
         else:
             self._first = max(min(self._first, len(before)), len(before) - most, 0)
-            while self._first and len(place(before[self._first :])) < columns // 3:
+            while self._first and len(cells_of(before[self._first :])) < columns // 3:
                 self._first -= 1
-            while len(place(before[self._first :])) > columns - 3:
+            while len(cells_of(before[self._first :])) > columns - 3:
                 self._first += 1
-            left = ["<"] * bool(self._first) + place(before[self._first :])
-            right = place(after[:most])
+            left = ["<"] * bool(self._first) + cells_of(before[self._first :])
+            right = cells_of(after[:most])
             if len(left) + len(right) >= columns:
                 right = right[: columns - 2 - len(left)]
                 right = right[:-1] if right and right[-1] and width(right[-1][0]) == 2 else right
@@ -118,7 +118,7 @@ class Row:
         return b"\x1b[A" * above + b"\r\x1b[J"
 
 
-def place(text: str) -> list[str]:
+def cells_of(text: str) -> list[str]:
     """Return what stands in each column of a row: a character with its marks; "" after a wide one; a tab as blanks."""
     cells: list[str] = []
     for char in text:

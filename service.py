@@ -33,8 +33,9 @@ It bounds memory, and what a pass can say at once to those who listen.
 """
 MESSAGE_COST, SAVED_MESSAGE_COST = 64, 192
 """Bytes that each message counts for in that, besides its own."""
-LONG = 1024
-"""Bytes of messages on average with which it costs less to look at each than to search all of their text for words."""
+LONG, VERY_LONG = 1024, 32768
+"""Bytes of messages on average with which it costs less to look at each than to search all of their text for words; and
+with which one may be most of the work of a pass."""
 MOST_EVENTS, MOST_TROUBLE = 500, 100
 """Comings and goings, and errors, that are shown of one address between two counts."""
 END_OF_EVENT = re.compile(" by| to|:")
@@ -71,7 +72,7 @@ class Service:
         self.received: list[Received] = []
         self.texts: list[bytes] = []
         """What was received and not answered yet, and the text of each of those."""
-        self.typed: list[Row] = []
+        self.typed_rows: list[Row] = []
         """What the person at the server typed and is to be saved."""
         self.received_bytes = 0
         """What a pass has read, each message counted for more than its bytes."""
@@ -85,13 +86,14 @@ class Service:
         self._exit_from: str = options.exit_from
         self._shows: bool = not options.quiet
         self._leaving: dict[Peer, bool] = {}
+        """Who leaves, once it is told all; and whether what it says after its goodbye counts for nothing."""
         self._told_to_stop: set[Peer] = set()
 
     def receive(self, peer: Peer, messages: list[bytes]) -> None:
         """Take what a peer said, one message or more, each with the part of its ending that its replies repeat."""
         text = b" ".join(messages)
         size = len(text)
-        if size > LONG and not text.isascii():
+        if size > LONG and (size > VERY_LONG * len(messages) or not text.isascii()):
             size *= 2  # it may take long to show
         self.received_bytes += size + len(messages) * self._message_cost
         self.received.append((peer, messages, b""))
@@ -133,7 +135,7 @@ class Service:
         """Save, show and answer all that was received since the last call."""
         received, texts, size = self.received, self.texts, self.received_bytes
         self.received, self.texts, self.received_bytes = [], [], 0
-        typed, self.typed = self.typed, []
+        typed, self.typed_rows = self.typed_rows, []
         text = b" ".join(texts)
         if may_hold_words(received, text) or max(map(len, texts), default=0) > self.max_message:
             received = self._sort_out(received)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gate import Network
     from keeping import AnyArchive
     from peer import Transport
-    from stream_archive import Place
+    from stream_archive import StreamUrl
     from text import Address
 
 TICK = 1.0
@@ -50,7 +50,7 @@ def add_arguments(parser: Parser, port: int, most: int, longest: int) -> None:
     add = messages.add_argument
     replies = ("confirm", "echo", "relay", "none")
     add("--reply", choices=replies, default="confirm", help="what to answer; relay: tell all others, too (confirm)")
-    add("--save", metavar="FILE", type=place, help="keep messages in this SQLite file, or redis://HOST/STREAM")
+    add("--save", metavar="FILE", type=file_or_stream, help="keep messages in this SQLite file, or redis://HOST/STREAM")
     add("--max-message", metavar="BYTES", type=whole_number(1, most), default=longest, help=f"longest ({longest})")
     no_words = "take no line for a command: 'terminate' and 'exit' are messages"
     add("--no-words", action="store_true", help=no_words)
@@ -68,13 +68,13 @@ def network(text: str) -> Network:
         raise argparse.ArgumentTypeError(f"{error}; give one such as 192.168.1.0/24 or 2001:db8::/32") from error
 
 
-def place(text: str) -> str | Place:
+def file_or_stream(text: str) -> str | StreamUrl:
     """Convert an argument to the name of a file, or to where a stream of Redis is."""
     if not text.startswith(("redis://", "rediss://")):
         return text
-    from stream_archive import Place
+    from stream_archive import StreamUrl
 
-    return Place(text)
+    return StreamUrl(text)
 
 
 class Server:
@@ -89,18 +89,16 @@ class Server:
 
             self.record = JsonRecord(self.typed)
         self.loop = Loop()
+        self.archive: AnyArchive | None = None
         stream = None
         if isinstance(options.save, str):
             from archive import Archive
 
-            self.archive: AnyArchive | None = Archive(options.save, self.record)
+            self.archive = Archive(options.save, self.record)
         elif options.save:
             from stream_archive import StreamArchive
 
-            stream = StreamArchive(options.save, self.record, self.loop)
-            self.archive = stream
-        else:
-            self.archive = None
+            self.archive = stream = StreamArchive(options.save, self.record, self.loop)
         self.service = Service(options, self.record, self.archive)
         self._ticks = [self.record.tick]
         if stream:

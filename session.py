@@ -52,7 +52,7 @@ class Session:
         now = time.monotonic()  # what has come by now is read before it is found late, also after Ctrl-Z
         for channel in self._channels:
             if self._listens:
-                self._attempt(channel, channel.show_life, now)
+                self._attend(channel, channel.show_life, now)
         self._watch()
         self._output.show_due(now, any(channel.state is not State.DOWN for channel in self._channels))
         due_at = min(now + 1.0, self._output.due_at(), self._send_at, *(channel.due_at() for channel in self._channels))
@@ -62,14 +62,14 @@ class Session:
         self._send_lines()
         for channel in self._channels:
             if now >= channel.due_at():
-                self._attempt(channel, self._be_late, channel, now)
+                self._attend(channel, self._be_late, channel, now)
         self._advance()
 
     def _watch(self) -> None:
         """Have the loop wait for the channels, and for typed lines when they can be sent."""
         for channel in self._channels:
             go_on = self._open if channel.state is State.DOWN else self._turn
-            channel.watch(functools.partial(self._attempt, channel, go_on, channel))
+            channel.watch(functools.partial(self._attend, channel, go_on, channel))
         self._outbox.watch(self._loop)
 
     def _send_lines(self) -> None:
@@ -98,7 +98,7 @@ class Session:
         else:
             channel.ledger.add(messages, now)
         if messages and channel.state is State.OPEN:  # else it sends them once it is open
-            self._attempt(channel, channel.send, messages)
+            self._attend(channel, channel.send, messages)
 
     def _turn(self, channel: Channel) -> None:
         """Send what was kept, as it may fit now, and take what the server says."""
@@ -145,7 +145,7 @@ class Session:
         is_listening = self._options.stay and self.phase is Phase.SETTLING and not channel.ledger.due
         return is_listening and not (channel.reconnects or channel.ledger.confirms)
 
-    def _attempt(self, channel: Channel, step: Callable[..., None], *arguments: object) -> None:
+    def _attend(self, channel: Channel, step: Callable[..., None], *arguments: object) -> None:
         """Take a step that may find the connection broken: that is no failure for who reconnects, or is done."""
         try:
             step(*arguments)
@@ -177,7 +177,7 @@ class Session:
         elif channel.is_unsaved() and not channel.ledger.due:
             if channel.failures == 1:
                 self._output.complain(f"{channel.peer} could not save; trying again until it can")
-            channel.send_again(now)
+            channel.send_unconfirmed(now)
         elif channel.reconnects:
             raise Broken(late)
         elif not channel.ledger.due:
@@ -196,7 +196,7 @@ class Session:
     def _part_late(self, channel: Channel, now: float) -> None:
         """Do what is due by `now` where a server has not ended the conversation. Raises Failure."""
         if self._outbox.word != EXIT or channel.said_goodbye:
-            if not (self._options.no_reply and channel.gets_through(now)):
+            if not (self._options.no_reply and channel.look_for_progress(now)):
                 self._leave_off(channel)
         elif channel.reconnects or channel.failures >= channel.retries:
             within = channel.waits_within(now, 1 + channel.failures)
@@ -255,13 +255,15 @@ class Session:
 
     def _part(self, channels: list[Channel]) -> None:
         """Send the word that ends the conversation, or the end itself; after -m, just go."""
-        is_just_gone = self._options.message and not self._outbox.word and not self._options.no_reply
-        self._enter(Phase.OVER if is_just_gone else Phase.PARTING)
+        if self._options.message and not self._outbox.word and not self._options.no_reply:
+            self._enter(Phase.OVER)
+            return
+        self._enter(Phase.PARTING)
         if self._outbox.word == TERMINATE:
             self._output.say("Terminating client.....")
-        for channel in () if is_just_gone else channels:
+        for channel in channels:
             if channel.state is not State.DOWN:
-                self._attempt(channel, channel.part, self._outbox.word)
+                self._attend(channel, channel.part, self._outbox.word)
                 continue
             if self._outbox.word == EXIT:
                 self._output.note(f"'exit' was not sent to {channel.peer}: there is no connection")
@@ -272,10 +274,13 @@ class Session:
 
         To close while something comes the other way would destroy it.
         """
-        self._enter(Phase.LEAVING if self._options.no_reply else Phase.OVER)
+        if not self._options.no_reply:
+            self._enter(Phase.OVER)
+            return
+        self._enter(Phase.LEAVING)
         self._leave_at = time.monotonic() + self._options.timeout
-        for channel in channels if self._options.no_reply else ():
-            self._attempt(channel, channel.finish)
+        for channel in channels:
+            self._attend(channel, channel.finish)
 
     def _peers(self) -> str:
         return " or ".join(channel.peer for channel in self._channels)

@@ -11,7 +11,7 @@ RECEIVE_BUFFER = 4 << 20
 KEEPALIVE = (("TCP_KEEPIDLE", 45), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 """Seconds of silence before the first question, seconds between two, and how many stay unanswered: tcp(7)."""
 SO_NWRITE = 0x1024
-"""What macOS calls that number; Python has no name for it."""
+"""How macOS is asked for the bytes that are not acknowledged; Python has no name for it."""
 
 USER_TIMEOUT = 120_000
 """Milliseconds that what was sent may stay unacknowledged: tcp(7)."""

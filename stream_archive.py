@@ -58,7 +58,7 @@ WORTH = {
 """What a confirmation is worth, by Redis's setting `appendfsync`."""
 
 
-class Place:
+class StreamUrl:
     """Where a stream is: what `redis://[user:password@]HOST[:PORT]/NAME?replicas=N&maxlen=N&ca=FILE` says."""
 
     def __init__(self, url: str) -> None:
@@ -96,36 +96,36 @@ def count(options: dict[str, str], name: str) -> int:
 class StreamArchive:
     """The messages in a stream. What is said to Redis is never waited for, but at the start."""
 
-    def __init__(self, place: Place, record: Record, loop: Loop) -> None:
+    def __init__(self, url: StreamUrl, record: Record, loop: Loop) -> None:
         """Find Redis, and look at what is there. Raises Failure."""
-        self._place, self._record, self._loop = place, record, loop
+        self._url, self._record, self._loop = url, record, loop
         self._server = os.urandom(8).hex()
         self._broken: set[tuple[str, str]] = set()
         self._setting = ""
-        self._following = Following(place.stream, self._server)
+        self._following = Following(url.stream, self._server)
         self._hear: Callable[[list[bytes]], bool] = lambda _: False
         try:
-            self._addresses = resolve(place.host, place.port, socket.SOCK_STREAM)
+            self._addresses = resolve(url.host, url.port, socket.SOCK_STREAM)
         except OSError as error:
-            raise Failure(f"cannot save messages in {place.name}: {error}") from error
-        asked = command("TYPE", place.stream) + command("CONFIG", "GET", "append*")
+            raise Failure(f"cannot save messages in {url.name}: {error}") from error
+        asked = command("TYPE", url.stream) + command("CONFIG", "GET", "append*")
         self._links = [self._link(SAVING, asked, 2, self._greet)]
-        self._record.line(f"[Server] Messages go to {place.name}. {self._setting}.")
+        self._record.line(f"[Server] Messages go to {url.name}. {self._setting}.")
 
     def save(self, rows: list[Row], done: Callable[[bool], None]) -> None:
         """Append rows, and call `done` with whether all of them are there, in the order of the calls."""
         at = utc()
-        limit = ("MAXLEN", "~", self._place.most) if self._place.most else ()
-        start = ("XADD", self._place.stream, *limit, "*", "server", self._server, "at", at)
+        limit = ("MAXLEN", "~", self._url.most) if self._url.most else ()
+        start = ("XADD", self._url.stream, *limit, "*", "server", self._server, "at", at)
         head = b"*%d\r\n%b" % (len(start) + 2 * len(FIELDS), words(*start))
         names = {
             name: words(*sum(zip(FIELDS, (part or "" for part in name)), ()), FIELDS[-1])
             for name in {row[:-1] for row in rows}
         }
         commands = [b"%b%b$%d\r\n%b\r\n" % (head, names[row[:-1]], len(row[-1]), row[-1]) for row in rows]
-        if self._place.replicas:
-            commands.append(command("WAIT", self._place.replicas, REPLICATE))
-        self._links[0].ask(b"".join(commands), len(commands), lambda answers: done(self._is_saved(answers)))
+        if self._url.replicas:
+            commands.append(command("WAIT", self._url.replicas, REPLICATE))
+        self._links[0].ask(b"".join(commands), len(commands), lambda answers: done(self._conclude(answers)))
 
     def follow(self, hear: Callable[[list[bytes]], bool]) -> None:
         """From now on, have what other servers append heard, in the stream's order, as lines. Raises Failure.
@@ -149,14 +149,14 @@ class StreamArchive:
 
     def _link(self, what: tuple[str, str], asked: bytes, count: int, greet: Callable[[list[Any]], str]) -> Link:
         """Return a link that stands, whose greeting is this, after the password. Raises Failure."""
-        place = self._place
+        url = self._url
         link = Link(self._loop, self._addresses)
-        if place.is_secure:
+        if url.is_secure:
             from tls import client_context
 
-            wrap = client_context(place.ca, None, None).wrap_socket
-            link.secure = functools.partial(wrap, server_hostname=place.host, do_handshake_on_connect=False)
-        login = command("AUTH", *([place.user] if place.user else []), place.password) if place.password else b""
+            wrap = client_context(url.ca, None, None).wrap_socket
+            link.secure = functools.partial(wrap, server_hostname=url.host, do_handshake_on_connect=False)
+        login = command("AUTH", *([url.user] if url.user else []), url.password) if url.password else b""
         link.greeting = login + asked, count + bool(login)
         link.greet = lambda answers: first_refusal(answers[:-count]) or greet(answers[-count:])
         found: list[str] = []
@@ -169,7 +169,7 @@ class StreamArchive:
         problem = found[0]
         if problem:
             cure = next((f"; {cure}" for sign, cure in CURES.items() if sign in problem), "")
-            raise Failure(f"{what[0].lower()} {place.name}: {problem}{cure}")
+            raise Failure(f"{what[0].lower()} {url.name}: {problem}{cure}")
         link.changed = functools.partial(self._note, what)
         return link
 
@@ -190,12 +190,12 @@ class StreamArchive:
             self._setting = f"appendfsync {policy}: {WORTH.get(policy, 'it is not known what that means')}"
         return ""
 
-    def _is_saved(self, answers: list[Any] | None) -> bool:
+    def _conclude(self, answers: list[Any] | None) -> bool:
         if answers is None:  # what has happened to the link is shown by now
             return False
         problem = first_refusal(answers)
-        if not problem and self._place.replicas and answers[-1] < self._place.replicas:
-            problem = f"{answers[-1]} of {self._place.replicas} replicas have them"
+        if not problem and self._url.replicas and answers[-1] < self._url.replicas:
+            problem = f"{answers[-1]} of {self._url.replicas} replicas have them"
         self._note(SAVING, problem)
         return not problem
 
@@ -204,10 +204,10 @@ class StreamArchive:
         was_broken = what in self._broken
         if problem and not was_broken:
             self._broken.add(what)
-            self._record.line(f"[Server] {what[0]} {self._place.name}: {problem}", trouble=True)
+            self._record.line(f"[Server] {what[0]} {self._url.name}: {problem}", trouble=True)
         elif was_broken and not problem:
             self._broken.remove(what)
-            self._record.line(f"[Server] {what[1]} {self._place.name}.")
+            self._record.line(f"[Server] {what[1]} {self._url.name}.")
 
     def _change_following(self, problem: str) -> None:
         """Take it that the link that follows is broken; or, without a problem, that it stands again."""

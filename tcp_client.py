@@ -228,7 +228,7 @@ def main() -> int:
     options = parse_arguments(parser, PORT)
     if options.reconnect and options.no_reply:
         parser.error("--reconnect needs replies to know what to send again; leave out --no-reply")
-    check_tls_options(parser, options)
+    check_tls_options(parser, options, options.tls, "--tls-ca and --tls-cert need --tls")
     loop = Loop()
     channels: list[Channel] = [TcpChannel(loop, options)]
     if options.udp_port is not None:

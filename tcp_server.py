@@ -35,13 +35,12 @@ if TYPE_CHECKING:
     from credentials import Credentials
     from text import Address
 
-PORT = 65432
-"""Where to listen, unless told."""
-MAX_CLIENTS = 10000
+PORT, MAX_CLIENTS = 65432, 10000
+"""Where to listen, and how many to serve at once, unless told."""
 BACKLOG = 4096
 """Connections that the kernel may complete before accept() takes them; its own limit may be lower."""
 MAX_LAG = 1 << 20
-"""Bytes said by others that a client may leave unread before it is cut off."""
+"""Bytes that a client may leave unread, or that TLS can not take, before it is cut off when more is to be sent."""
 
 
 def open_listener(family: socket.AddressFamily, address: Address, shares_port: bool) -> socket.socket:
@@ -75,13 +74,12 @@ class Listener(Places):
             self.accept_cost += Entrance.HANDSHAKE_COST
         self.crowd = Crowd(options.max_per_address) if options.max_per_address else None
         self._ending = options.ending
-        listeners = open_all(options, options.port, socket.SOCK_STREAM, open_listener)
-        self.open(*listeners)
-        for listener in listeners:
+        self.open(*open_all(options, options.port, socket.SOCK_STREAM, open_listener))
+        for listener in self._listening:
             server.announce("TCP", listener.getsockname())
 
     def accept(self, listener: socket.socket) -> None:
-        """Take one who waits: serve it, have it pass the entrance first, or turn it away. Raises OSError."""
+        """Take one who waits: serve it, have it pass the entrance first, turn it away, or close it. Raises OSError."""
         connected, address = listener.accept()
         name = show_address(address)
         host = shown_host(name)
@@ -110,14 +108,15 @@ class Listener(Places):
 
 
 class Connection(Entrance):
-    """A client's connection. The function that the loop calls when its socket is ready is its phase.
+    """A client's connection. Its phase is the function that the loop calls when its socket is ready.
 
-    read_header, handshake: it is at the entrance. read: the client is served. flush: something does not fit, and who
-    does not read is not read from. flush_last: the conversation has ended, but for that. drain: it is the client's
-    turn to close. A closed connection has none, nor has one that is held until the archive has answered.
+    read_header, handshake (in entrance.py): it comes in. read: the client is served. flush: something does not fit, and
+    who does not read is not read from. flush_last, drain (in leaving.py): the conversation has ended, but for that; and
+    it is up to the client to close. It has none when it is closed, and when it is held and nothing is unsent.
     """
 
     __slots__ = ("_is_held", "_service", "_transmit", "lines", "receive")
+    protocol = Listener.protocol
     ends_for_good = True
 
     def __init__(self, listener: Listener, connected: socket.socket, name: str, host: str | None, lines: Lines) -> None:
@@ -131,11 +130,11 @@ class Connection(Entrance):
         """Serve the client, who has sent this much."""
         self.move(self.places.served, self.read)
         self.take_turns(False)
-        if self._unsent:  # of the handshake
+        if self._unsent:  # what ends the handshake
             self.loop.watch(self.socket.fileno(), self.flush, WRITE)
         self._service.join(self)
         self._service.show(self, "Connected by")
-        self._take(data)  # b"" after a handshake, with which TLS may have taken more
+        self._take(data)  # also b"": with the end of the handshake, TLS may have taken lines
         if self._service.audience and self._service.audience.is_full():
             self.wait_its_turn()
 
@@ -162,7 +161,7 @@ class Connection(Entrance):
             sent = 0
         if sent < len(data):
             self._unsent = bytearray(data[sent:])
-            self.loop.take_turns(self.socket.fileno(), False)  # it brings nothing until it has read
+            self.loop.take_turns(self.socket.fileno(), False)  # it is not read from now
             self.loop.watch(self.socket.fileno(), self.flush, WRITE)
             self.places.note_held(len(self._unsent))
 
@@ -184,7 +183,7 @@ class Connection(Entrance):
         return len(self._unsent) + int(self.lines.unsent())
 
     def flush(self) -> None:
-        """Send what did not fit; then go on reading."""
+        """Send what did not fit; then read on, unless it is held."""
         del self._unsent[: self._transmit(self._unsent)]  # type: ignore[union-attr]
         self.heard_at = self.loop.now
         if self._unsent:
@@ -204,14 +203,14 @@ class Connection(Entrance):
             self.loop.forget(self.socket.fileno())
 
     def go_on(self) -> None:
-        """Read on, if the conversation still goes on; who sent much still has its turn after all others."""
+        """Read on, if the conversation still goes on."""
         self._is_held = False
         if self in self.places.served and not self._unsent:
             self.loop.watch(self.socket.fileno(), self.read)
             self.take_turns(self.takes_turns)
 
     def turn_away(self, reply: bytes) -> None:
-        """Send this reply alone, but for TLS, where it would take a handshake; and end."""
+        """End with this reply alone; in TLS without it, since it would take a handshake."""
         if not self.lines.is_secure:
             self.send([reply])
         self.end()
@@ -222,16 +221,16 @@ class Connection(Entrance):
 
     def close(self, why: str = "") -> None:
         """Close at once."""
-        self._transmit = len  # type: ignore[assignment]  # what is still said in this pass goes nowhere
+        self._transmit = len  # type: ignore[assignment]  # whatever is still to be sent in this pass counts as sent
         self._unsent = b""
         super().close(why)
 
     def idle_since(self) -> float:
-        """Return when the client last sent or took something, in seconds; one that has to read gets more time."""
+        """Return when the client last sent or took something, in seconds; later for one that has to read first."""
         return self.heard_at + (FLUSH_TIME if self._unsent or self._is_held else 0.0)
 
     def _take(self, data: bytes) -> None:
-        """Hand the lines that are whole now to the service."""
+        """Hand the lines that are complete with this to the service."""
         self.heard_at = self.loop.now
         lines, service = self.lines.take(data), self._service
         if len(data) >= self.read_size or len(lines) > MANY or self.takes_turns:
@@ -255,6 +254,7 @@ class Connection(Entrance):
 
     def _tend_tls(self) -> None:
         """Send what TLS has to say of its own, or can take now; end when the client has ended the stream."""
+        self._service.received_bytes += self.lines.work
         self.send_bytes(self.lines.outgoing())
         if self.lines.unsent() > MAX_LAG:
             self.close("it does not finish what it began in TLS")
@@ -284,7 +284,7 @@ def main() -> int:
     add("--tls-key", metavar="FILE", help="and this key")
     add("--tls-ca", metavar="FILE", help="demand a client certificate that this CA signed")
     options = parser.parse_args()
-    check_tls_options(parser, options)
+    check_tls_options(parser, options, bool(options.tls_cert), "--tls-ca needs --tls-cert and --tls-key")
 
     def open_transports(server: Server) -> Iterator[Transport]:
         yield Listener(server, options)

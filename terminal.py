@@ -36,9 +36,9 @@ class TypedLines:
     def __init__(self, prompt: str = "", edits: bool = True) -> None:
         self.socket, self._feed = socket.socketpair()
         self.socket.setblocking(False)
-        self.typed = sys.stdin is not None and sys.stdin.isatty()
-        self.edited = edits and self.typed and sys.stdout is not None and sys.stdout.isatty()
-        self._editor = LineEditor(prompt) if self.edited else None
+        self.is_terminal = sys.stdin is not None and sys.stdin.isatty()
+        self.is_edited = edits and self.is_terminal and sys.stdout is not None and sys.stdout.isatty()
+        self._editor = LineEditor(prompt) if self.is_edited else None
         self._lines = Lines()
         self.problem = ""
         """Why the input could not be read to its end, if that is so."""
@@ -204,9 +204,10 @@ class LineEditor:
             self._wake()
             self._idle.wait(1.0)
         if self._pen.acquire(timeout=1.0) and takes_output():  # neither comes where the terminal stands still
-            is_kernels = not readline and self._asked.is_set()  # it alone knows what is half-typed: that stays
-            untaken = "".join([f"Not sent: {line}\n" for line in self._untaken()])
-            self._show("\n" if is_kernels else untaken, erased=b"" if is_kernels else None)
+            if readline or not self._asked.is_set():
+                self._show("".join([f"Not sent: {line}\n" for line in self._untaken()]))
+            else:  # the kernel alone knows what is half-typed: that stays
+                self._show("\n", erased=b"")
         self._asked.clear()
         with contextlib.suppress(*TERMINAL_GONE):
             if termios and not in_background():
@@ -277,10 +278,10 @@ def takes_input(seconds: float | None) -> bool:
     return bool(select.select([0], [], [], seconds)[0])
 
 
-def takes_output(descriptor: int = 1, seconds: float | None = 0.0) -> bool:
+def takes_output(descriptor: int = 1, seconds: float = 0.0) -> bool:
     """Wait until a file takes something, `seconds` at most; tell whether it does, as far as the system can tell."""
     if not hasattr(select, "poll"):  # Windows, which can tell it of sockets alone
         return True
     poll = select.poll()  # unlike select.select(), it takes descriptors above 1023
     poll.register(descriptor, select.POLLOUT)
-    return bool(poll.poll(None if seconds is None else seconds * 1000))
+    return bool(poll.poll(seconds * 1000))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 HANDSHAKE = b"\x16"
 PROTOCOL_VERSION_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
 """How whatever a TLS client says first begins, and what refuses anything else (RFC 8446, sections 5.1 and 6)."""
+RECORD_COST = 192
+"""Bytes that a record counts for in a pass, as it may hold a single one."""
 
 ADVICE = {
     "CERTIFICATE_REQUIRED": "the server wants a client certificate (--tls-cert and --tls-key)",
@@ -52,7 +54,7 @@ class TlsLines(Lines):
     one is returned first, and the next call raises it.
     """
 
-    __slots__ = ("_awaits_hello", "_error", "_incoming", "_outgoing", "_tls", "_unencrypted", "ended")
+    __slots__ = ("_awaits_hello", "_error", "_incoming", "_outgoing", "_tls", "_unencrypted", "ended", "work")
     is_secure = True
 
     def __init__(self, context: ssl.SSLContext, server_name: str | None = None, ending: str = "lf") -> None:
@@ -65,6 +67,8 @@ class TlsLines(Lines):
         self._error: ssl.SSLError | None = None
         self.ended = False
         """Whether the peer has said that nothing more comes (close_notify)."""
+        self.work = 0
+        """Bytes that what came last counts for in a pass, besides its own."""
 
     def greet(self, data: bytes | None = None) -> bool:
         """Take what came of the handshake, b"" for the end of it; tell whether it is done, so that take() may follow.
@@ -140,6 +144,8 @@ class TlsLines(Lines):
             while not self.ended:
                 text.append(self._tls.read(RECEIVE_SIZE))
                 self.ended = not text[-1]
+                if not (self._incoming.pending or self._tls.pending() or self._incoming.eof):
+                    break  # to be told by an error that there is no more takes as long as to decrypt a line
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:  # the peer's close_notify, after ours
@@ -152,6 +158,7 @@ class TlsLines(Lines):
                 self._error.reason = error.reason  # explain() looks for it
             if not any(text):
                 raise self._error from error
+        self.work = RECORD_COST * len(text)
         return b"".join(text)
 
 

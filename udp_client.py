@@ -58,9 +58,9 @@ class UdpChannel(Channel):
         super().__init__(loop, options, port, Ledger(repeated, options.any_reply), tries, reconnects)
         self.unsent: collections.deque[bytes] = collections.deque()
         self._sent: collections.deque[bytes] = collections.deque(maxlen=self.window + 1)  # last, for the next address
-        self._places: collections.deque[Place] = collections.deque()  # until one answers; this one's is the last
+        self._places: collections.deque[Place] = collections.deque()  # until one answers; the last is in use
+        self._untried = 0  # how many of these are still to be tried before there is no server
         self._is_for_many = False
-        self._untried = 0  # how many of them come before it is told that there is no server
         self._taken_at = 0.0
         self._sign_at = 0.0  # when the next sign of life is due
 

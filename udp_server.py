@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PORT = 65433
 """Where to listen, unless told."""
-DATAGRAM_COST, NEW_COST = 192, 2048
+DATAGRAM_COST, NEW_COST = 512, 2048
 """Bytes that a datagram counts for in a pass, besides twice its own, and one from somebody who is not known yet."""
 DATAGRAM_SIZE = 65536
 """Bytes that no datagram exceeds, over IPv6 either, so that none is cut."""
@@ -112,8 +112,8 @@ class Endpoint(Transport):
             peer.tail = data[-2:]
             speaker: Peer = peer
             if may_be_circle or peer.doubt or (data[0] in OWN_BEGINNINGS and data.startswith(OWN_REPLIES)):
-                peer.said += len(data)
-                why = circles.find(peer, data)
+                peer.said += len(data)  # which counts in a room alone, where every datagram comes here
+                why = circles.find(key, data) or peer.doubt
                 if why:
                     peers.pop(key, None)  # and it is told nothing more
                     speaker = Unanswered(peer, why, service)

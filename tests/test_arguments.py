@@ -14,7 +14,7 @@ from unittest import mock
 from hostile import has_ipv6, on_linux
 from support import TestCase, free_port, receive_lines, wait_until
 
-from arguments import add_arguments, parse_arguments, place, sources, split, take_texts
+from arguments import add_arguments, host_and_port, parse_arguments, sources, split, take_texts
 from common import Parser
 from reaching import in_words
 
@@ -90,7 +90,7 @@ class Places(TestCase):
                 self.assertRegex(said.getvalue(), rf"\A.*error: .*{problem}.*\n\Z")
 
     def test_parts(self) -> None:
-        self.assertEqual(place(None, None), ("", None))
+        self.assertEqual(host_and_port(None, None), ("", None))
         self.assertEqual(split("[::1]:"), ("::1", ""))
         self.assertEqual(split("::1"), ("::1", None))
 

@@ -31,10 +31,10 @@ class FakeTyped:
     """A row in which somebody types, or may not."""
 
     def __init__(self, *, typed: bool = False, edited: bool = False) -> None:
-        self.typed, self.edited, self.problem = typed, edited, ""
+        self.is_terminal, self.is_edited, self.problem = typed, edited, ""
 
     def show_above(self, output: Callable[[bytes], object], text: bytes) -> None:
-        output(b"<erased>" + text + b"<row>" if self.edited else text)
+        output(b"<erased>" + text + b"<row>" if self.is_edited else text)
 
 
 def output_of(typed: FakeTyped, ledger: Ledger | None = None, *messages: str) -> Output:

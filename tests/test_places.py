@@ -59,12 +59,20 @@ class FakeSocket:
 
 
 class FakeGuest(Guest):
-    """A connection whose phases do nothing."""
+    """A connection whose phases do nothing, and to whom nothing is owed."""
 
     WITHIN = 10.0
 
     def phase(self) -> None:
         """Do nothing."""
+
+    def unsent(self) -> int:
+        return 0
+
+    unfinished = unsent
+
+    def idle_since(self) -> float:
+        return self.heard_at
 
     def end(self) -> None:
         self.places.move(self, self.places.leaving)

@@ -26,7 +26,7 @@ class RecordTest(unittest.TestCase):
     """A record whose output is a pipe, or whatever else a test gives it."""
 
     def setUp(self) -> None:
-        self.typed = mock.Mock(edited=False)
+        self.typed = mock.Mock(is_edited=False)
         self.output, self._input = os.pipe()
         os.set_blocking(self.output, False)
         self.stdout = os.fdopen(self._input, "w", encoding="utf-8")
@@ -124,7 +124,7 @@ class Lines(RecordTest):
 
     def test_a_half_typed_line_stays_whole(self) -> None:
         """Its row is erased before what is shown, and drawn again after it."""
-        self.typed.edited = True
+        self.typed.is_edited = True
         with mock.patch("record.erase_row", return_value=b"<erased>"):
             shown = self.record()
             shown.line("hello")

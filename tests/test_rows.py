@@ -7,7 +7,7 @@ from unittest import mock
 
 import support  # noqa: F401  # which makes the rooms importable
 
-from rows import INDENT, Row, fold, place, width
+from rows import INDENT, Row, cells_of, fold, width
 
 
 class Widths(unittest.TestCase):
@@ -22,9 +22,9 @@ class Widths(unittest.TestCase):
         self.assertEqual([width("\t", column) for column in (0, 1, 7, 8)], [8, 7, 1, 8])
 
     def test_what_stands_in_each_column(self) -> None:
-        self.assertEqual(place("a日e\u0301"), ["a", "日", "", "e\u0301"])
-        self.assertEqual(place("日\u0301"), ["日\u0301", ""])
-        self.assertEqual(place("a\tb"), ["a", *" " * 7, "b"])
+        self.assertEqual(cells_of("a日e\u0301"), ["a", "日", "", "e\u0301"])
+        self.assertEqual(cells_of("日\u0301"), ["日\u0301", ""])
+        self.assertEqual(cells_of("a\tb"), ["a", *" " * 7, "b"])
 
 
 class Folding(unittest.TestCase):
@@ -68,7 +68,7 @@ class Scrolling(unittest.TestCase):
         """Return what a row shows, and the cursor's column."""
         drawn = row.draw(before, after, columns)
         text = drawn.rstrip("\b")
-        return text, len(place(text)) - (len(drawn) - len(text))
+        return text, len(cells_of(text)) - (len(drawn) - len(text))
 
     def test_what_fits(self) -> None:
         self.assertEqual(self.shown(Row(), "You: ", ""), ("You: ", 5))
@@ -81,7 +81,7 @@ class Scrolling(unittest.TestCase):
             for before, after in (("You: x", ""), ("You: x", "yz"), ("日本語", "日本語"), ("", "日本語"), ("", "")):
                 with self.subTest(columns=columns, before=before, after=after):
                     text, column = self.shown(Row(), before, after, columns)
-                    self.assertLessEqual(len(place(text)), max(columns - 1, 0))
+                    self.assertLessEqual(len(cells_of(text)), max(columns - 1, 0))
                     self.assertLess(column, columns)
 
     def test_the_end_is_in_view_while_typing(self) -> None:
@@ -103,7 +103,7 @@ class Scrolling(unittest.TestCase):
             for at in (*range(len(line), -1, -1), *range(len(line))):
                 text, column = self.shown(row, line[:at], line[at:])
                 with self.subTest(line=line[:10], at=at):
-                    self.assertLess(len(place(text)), 20)
+                    self.assertLess(len(cells_of(text)), 20)
                     self.assertLess(column, 20)
                     self.assertGreaterEqual(column, 0)
 

@@ -109,7 +109,7 @@ class SessionTest(TestCase):
         """Have a server say something."""
         channel = channel or self.channel
         channel.hears, channel.is_last = [*replies], last
-        talking._attempt(channel, talking._turn, channel)
+        talking._attend(channel, talking._turn, channel)
         talking._advance()
 
 
@@ -236,7 +236,7 @@ class Phases(SessionTest):
     def test_exit_is_sent_again(self) -> None:
         talking = self.begin("exit", retries=2)
         for times in (2, 3):
-            talking._attempt(self.channel, talking._be_late, self.channel, self.channel.active_at + 5.0)
+            talking._attend(self.channel, talking._be_late, self.channel, self.channel.active_at + 5.0)
             self.assertEqual(self.channel.said, [b"exit"] * times)
         with self.assertRaisesRegex(Failure, "no answer to 'exit' from server:1 within 15 s"):
             talking._be_late(self.channel, self.channel.active_at + 5.0)
@@ -298,19 +298,19 @@ class Breaks(SessionTest):
     def test_for_who_does_not_reconnect(self) -> None:
         talking = self.begin("hello")
         self.channel.fails = Broken("it broke")
-        self.assertRaises(Broken, talking._attempt, self.channel, talking._turn, self.channel)
+        self.assertRaises(Broken, talking._attend, self.channel, talking._turn, self.channel)
 
     def test_for_who_reconnects(self) -> None:
         talking = self.begin("hello", reconnects=True)
         self.channel.fails = Broken("it broke")
         with mock.patch.object(talking._output, "complain") as complain:
             for failures in (1, 2, 3):
-                talking._attempt(self.channel, self.channel.open if failures > 1 else self.channel.flush)
+                talking._attend(self.channel, self.channel.open if failures > 1 else self.channel.flush)
                 self.assertEqual((self.channel.state, self.channel.failures), (State.DOWN, failures))
                 self.assertEqual(self.channel.due_at(), self.channel.open_at)
         complain.assert_called_once()
         self.channel.fails = None
-        talking._attempt(self.channel, self.channel.open)
+        talking._attend(self.channel, self.channel.open)
         self.assertIs(self.channel.state, State.OPEN)
         self.hear(talking, CONFIRMATION + b"hello")
         self.assertEqual((talking.phase, self.channel.failures), (Phase.OVER, 0))
@@ -372,7 +372,7 @@ class Breaks(SessionTest):
                 self.assertIs(self.channel.state, State.PARTING)
                 self.channel.said_goodbye = said_goodbye
                 self.channel.fails = Broken("it broke")
-                talking._attempt(self.channel, talking._turn, self.channel)
+                talking._attend(self.channel, talking._turn, self.channel)
                 self.assertEqual((self.channel.state, talking._output.code), (State.CLOSED, code))
 
     def test_a_goodbye_before_all_is_confirmed(self) -> None:

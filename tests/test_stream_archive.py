@@ -32,7 +32,7 @@ from support import (
 )
 from test_archive import Load
 
-from stream_archive import Place
+from stream_archive import StreamUrl
 
 SOON = {"TICK": 0.05, "PAUSE": 0.02}
 """Constants with which a server looks for Redis again at once; else it would take a second."""
@@ -240,17 +240,17 @@ class Failing(StreamTest):
             "redis://host/room?ca=file",
         ):
             with self.subTest(where), self.assertRaises(argparse.ArgumentTypeError):
-                Place(where)
+                StreamUrl(where)
         server = self.client("udp_server.py", 0, "--save", "redis://host/room?\x1b[2J=1")
         self.assert_one_line_error(server, r"argument --save: .*\(--help shows how to use it\)", code=2)
         self.assertNotIn("\x1b", server.errors)
 
     def test_addresses(self) -> None:
-        place = Place("rediss://us:a%2Fb@[::1]:7000/a%20room?replicas=2&maxlen=10&ca=file")
+        place = StreamUrl("rediss://us:a%2Fb@[::1]:7000/a%20room?replicas=2&maxlen=10&ca=file")
         self.assertEqual((place.host, place.port, place.stream), ("::1", 7000, "a room"))
         self.assertEqual((place.user, place.password, place.ca, place.is_secure), ("us", "a/b", "file", True))
         self.assertEqual((place.replicas, place.most), (2, 10))
-        self.assertEqual((Place("redis://host/room").port, place.name), (6379, "rediss://[::1]:7000/a room"))
+        self.assertEqual((StreamUrl("redis://host/room").port, place.name), (6379, "rediss://[::1]:7000/a room"))
 
     def test_full(self) -> None:
         redis = self.redis()
