@@ -10,6 +10,7 @@ from lines import RECEIVE_SIZE
 from listening import is_own_address
 from loop import READ
 from peer import Peer, Transport
+from service import PASS_BYTES
 from text import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class Places(Transport):
         self._listening = *self._listening[1:], self._listening[0]  # a crowd at one does not keep out those at others
 
     def _take_in_at(self, listening: socket.socket) -> None:
-        while self.service.received_bytes <= self.service.pass_bytes:
+        while self.service.received_bytes <= PASS_BYTES:
             self.service.received_bytes += self.accept_cost
             if not self.has_room():
                 self._make_room()

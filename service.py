@@ -26,12 +26,9 @@ if TYPE_CHECKING:
     Received = tuple["Peer", list[bytes], bytes]
     """Who said what, and a reply to each of that in place of the usual, if it is not a message."""
 
-PASS_BYTES, SAVED_PASS_BYTES = 1 << 16, 1 << 17
-"""Bytes that a pass reads before it answers; with an archive, more of them share the wait for the disk.
-
-It bounds memory, and what a pass can say at once to those who listen.
-"""
-MESSAGE_COST, SAVED_MESSAGE_COST = 64, 192
+PASS_BYTES = 1 << 16
+"""Bytes that a pass reads before it answers, which bounds memory, and what it can say at once to those who listen."""
+MESSAGE_COST = 96
 """Bytes that each message counts for in that, besides its own."""
 LONG, VERY_LONG = 1024, 32768
 """Bytes of messages on average with which it costs less to look at each than to search all of their text for words; and
@@ -67,8 +64,6 @@ class Service:
             from audience import Audience
 
             self.audience = Audience(self.peers, self.attend, self.longest_line)
-        self.pass_bytes = SAVED_PASS_BYTES if archive else PASS_BYTES
-        self._message_cost = SAVED_MESSAGE_COST if archive else MESSAGE_COST
         self.received: list[Received] = []
         self.texts: list[bytes] = []
         """What was received and not answered yet, and the text of each of those."""
@@ -95,7 +90,7 @@ class Service:
         size = len(text)
         if size > LONG and (size > VERY_LONG * len(messages) or not text.isascii()):
             size *= 2  # it may take long to show
-        self.received_bytes += size + len(messages) * self._message_cost
+        self.received_bytes += size + len(messages) * MESSAGE_COST
         self.received.append((peer, messages, b""))
         self.texts.append(text)
 

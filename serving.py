@@ -13,7 +13,7 @@ from console import Console
 from loop import Loop
 from peer import Peer
 from record import Record, TimedRecord
-from service import Service, Stage
+from service import PASS_BYTES, Service, Stage
 from terminal import TypedLines
 from text import TYPE_CHECKING, show_address
 
@@ -160,7 +160,7 @@ class Server:
                 continue
             except Exception as error:
                 self._blame(function, error)
-            if service.received_bytes > service.pass_bytes:
+            if service.received_bytes > PASS_BYTES:
                 self._attend(service.finish_pass)
                 record.flush()
                 self.loop.is_spent = True

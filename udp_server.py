@@ -20,6 +20,7 @@ from losses import Losses
 from packet_info import ANCILLARY_SIZE, PacketInfo, ask_for_packet_info
 from peer import Peer, Transport
 from peer_table import PeerTable
+from service import PASS_BYTES
 from serving import Server, add_arguments, serve
 from sockets import widen_buffer
 from text import TYPE_CHECKING, ending, plain_host, show_address
@@ -90,7 +91,7 @@ class Endpoint(Transport):
     def _take(self, received: list[Received], texts: list[bytes]) -> None:
         """Receive what is there, as much as a pass may bring, and add it to what was received."""
         receive, peers, circles, service, now = self._receive, self.known, self._circles, self.service, self.loop.now
-        room, may_be_circle = service.pass_bytes - service.received_bytes, circles.may_be
+        room, may_be_circle = PASS_BYTES - service.received_bytes, circles.may_be
         while room >= 0:
             room -= DATAGRAM_COST
             try:
@@ -119,7 +120,7 @@ class Endpoint(Transport):
                     speaker = Unanswered(peer, why, service)
             received.append((speaker, [data], b""))
             texts.append(data)
-        service.received_bytes = service.pass_bytes - room
+        service.received_bytes = PASS_BYTES - room
         self.loop.take_turns(self.socket.fileno(), room < 0)
 
     def _receive_with_packet_info(self, size: int) -> tuple[bytes, Address]:

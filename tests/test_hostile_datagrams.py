@@ -284,7 +284,7 @@ class Datagrams(PeerTest):
 
     def endpoint(self, **results: Any) -> tuple[udp_server.Endpoint, mock.Mock]:
         """Return an endpoint and its socket, whose calls have these results, or raise these errors."""
-        service = mock.Mock(reply="confirm", received_bytes=0, pass_bytes=PASS_BYTES)
+        service = mock.Mock(reply="confirm", received_bytes=0)
         server = mock.Mock(service=service)
         server.loop.now = 1000.0
         server.record.heading.return_value = service.record.heading.return_value = b""

@@ -87,7 +87,7 @@ class FakePlaces(Places):
     def __init__(self, max_clients: int = 3, idle_timeout: float = 0.0) -> None:
         record = mock.Mock()
         record.heading.return_value = b""
-        service = mock.Mock(longest_line=65537, received_bytes=0, pass_bytes=PASS_BYTES)
+        service = mock.Mock(longest_line=65537, received_bytes=0)
         service.attend = lambda _, step, *arguments: step(*arguments)
         server: Any = mock.Mock(loop=FakeLoop(), record=record, service=service, archive=None)
         super().__init__(server, max_clients, idle_timeout)
