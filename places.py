@@ -41,7 +41,7 @@ SELECTABLE = 512
 """Sockets that select() takes on Windows."""
 
 
-FEW, SAVED_FEW, SHORT_LINE = 2048, 512, 32
+FEW, SAVED_FEW, SHORT_LINE = 2048, 256, 32
 """Bytes read at once from who sends lines that are shorter on average than so many: each line costs time."""
 NEW = 128
 """Bytes read at once from a newcomer, until it sends more; so thousands who come in at once hold up nobody."""
