@@ -132,7 +132,7 @@ class Service:
         self.received, self.texts, self.received_bytes = [], [], 0
         typed, self.typed_rows = self.typed_rows, []
         text = b" ".join(texts)
-        if may_hold_words(received, text) or max(map(len, texts), default=0) > self.max_message:
+        if may_hold_words(received, text) or (len(text) > self.max_message < max(map(len, texts))):
             received = self._sort_out(received)
         if self._keeping is None:
             self.answer(received, text, True)
@@ -280,6 +280,6 @@ class Service:
 
 def may_hold_words(received: list[Received], text: bytes) -> bool:
     """Tell whether one of the messages received, whose text this is, may be a word; so most are not looked at."""
-    if len(text) > LONG and len(text) > LONG * sum(len(messages) for _, messages, _ in received):
+    if len(text) > LONG * len(received) and len(text) > LONG * sum(len(messages) for _, messages, _ in received):
         return any(len(message.strip()) < LONG for _, messages, _ in received for message in messages)
     return EXIT in text or TERMINATE in text
