@@ -374,6 +374,19 @@ class Decisions(unittest.TestCase):
         service.finish_pass()
         self.assertEqual(service.received_bytes, 0)
 
+    def test_what_may_take_long_to_show_counts_twice(self) -> None:
+        for messages, times in (
+            ([b"x" * 2000], 1),
+            ([b"x" * 20_000] * 3, 1),
+            (["é".encode() * 1000], 2),
+            ([b"\x01" * 40_000], 2),
+        ):
+            with self.subTest(messages[0][:4], size=len(messages[0])):
+                service, (peer, _) = service_with()
+                service.receive(peer, messages)
+                text = len(b" ".join(messages))
+                self.assertEqual(service.received_bytes, times * text + len(messages) * MESSAGE_COST)
+
     def test_quiet(self) -> None:
         service, (peer, _) = service_with("--quiet", "--max-message", "5")
         service.receive(peer, [b"hello", b"too long"])

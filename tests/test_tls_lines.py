@@ -172,6 +172,15 @@ class Conversations(TlsTest):
         data = connection.client.pack([line] * 5)
         self.assertEqual(connection.receive(connection.server, data), [line] * 5)
 
+    def test_many_small_records_are_more_work_than_one(self) -> None:
+        """And all of them are taken at once, though nothing asks for more once nothing is left."""
+        connection = Connection()
+        connection.greet()
+        for count in (1, 20):
+            sent = b"".join(connection.client.pack([b"x"]) for _ in range(count))
+            self.assertEqual(connection.server.take(sent), [b"x"] * count)
+            self.assertEqual(connection.server.work, count * tls.RECORD_COST)
+
     def test_lines_that_come_with_the_handshake(self) -> None:
         """In TLS 1.3 the client may speak with its last word of it; take() finds the lines, with nothing more, too."""
         for connection in self.connections(is_greeted=False):
