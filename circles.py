@@ -76,7 +76,7 @@ class Unanswered(Peer):
     def __init__(self, peer: Peer, why: str, service: Service) -> None:
         """Stand for a peer; show why, where an answer was to be expected."""
         self.protocol, self.end, self.is_local = peer.protocol, peer.end, peer.is_local
-        self.name, self.where, self.subject, self.heading = peer.name, peer.where, peer.subject, peer.heading
+        self.name, self.where, self.subject, self.heading = peer.name, peer.where, peer.subject, b""
         if service.reply != "none":
             event = f"[{self.protocol} Server] Not answered: {self.name}, {why}"
             service.record.repeatable("Not answered", self.where.rpartition(":")[0], event)

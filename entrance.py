@@ -86,7 +86,7 @@ class Entrance(Leaving):
         proxy, gate = self.host or "", self.places.service.gate
         self.host = address[0] if address else None
         if address:
-            self.rename(show_address(address), self.places.record)
+            self.rename(show_address(address))
             if ipaddress.ip_address(address[0]).is_loopback and not is_own_address(proxy):
                 self.host = None  # that loopback is the proxy's, not this machine's
         return gate.check(address[0] if address else proxy)
@@ -106,5 +106,5 @@ class Entrance(Leaving):
             return
         self.send_bytes(self.lines.outgoing())
         if is_done:
-            self.rename(self.where, self.places.record, self.lines.subject())
+            self.rename(self.where, self.lines.subject())
             self.begin(b"")

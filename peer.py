@@ -7,8 +7,6 @@ from text import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from record import Record
-
 
 class Peer:
     """Somebody who talks to a server; each protocol has its own kind.
@@ -56,11 +54,14 @@ class Peer:
         """Return how many lines it may be behind others."""
         return 1 << 60
 
-    def rename(self, where: str, record: Record, subject: str = "") -> None:
-        """Be known by an address, and by the subject of a certificate, from now on; the name that is shown has both."""
+    def rename(self, where: str, subject: str = "") -> None:
+        """Be known by an address, and by the subject of a certificate, from now on; the name that is shown has both.
+
+        `heading` begins the lines of the record with what it says; whoever shows the first one makes it.
+        """
         self.where, self.subject = where, subject
         self.name = f"{where} ({subject})" if subject else where
-        self.heading = record.heading(f"[{self.protocol} Server] Received from ", self.name, ": ")
+        self.heading = b""
 
 
 class Transport:

@@ -65,7 +65,7 @@ class Guest(Peer):
     def __init__(self, places: Places, connected: socket.socket, name: str, host: str | None) -> None:
         """Take the client's name and address; no address if nobody has vouched for one."""
         self.places, self.loop, self.socket, self.host = places, places.loop, connected, host
-        self.rename(name, places.record)
+        self.rename(name)
         self.heard_at = self.loop.now
         """When it last sent or took something, in seconds of time.monotonic()."""
         self.deadline = 0.0

@@ -154,7 +154,8 @@ class Service:
                     self._reply(peer, messages, reply)
                     continue
                 if shows:
-                    self.record.messages(peer.heading if saved else self._unsaved(peer), messages, is_harmless)
+                    heading = (peer.heading or self._heading(peer)) if saved else self._unsaved(peer)
+                    self.record.messages(heading, messages, is_harmless)
                 if not saved:
                     self.refuse(peer, messages)
                 elif echoes:
@@ -250,6 +251,11 @@ class Service:
             self.stage = Stage.ASKED_TO_STOP
             return SHUTTING_DOWN
         return NOT_OBEYED % peer.name.encode()
+
+    def _heading(self, peer: Peer) -> bytes:
+        """Have a peer keep how each line of the record begins that shows what it says, now that it says something."""
+        peer.heading = self.record.heading(f"[{peer.protocol} Server] Received from ", peer.name, ": ")
+        return peer.heading
 
     def _unsaved(self, peer: Peer) -> bytes:
         return self.record.heading(f"[{peer.protocol} Server] Not saved, from ", peer.name, ": ")

@@ -197,7 +197,7 @@ class UdpPeer(Peer):
         self.tail, self.doubt = b"", ""
         self.said = self.told = 0
         self.trust: bool | None = None
-        self.rename(show_address(address), endpoint.record)
+        self.rename(show_address(address))
 
     def send(self, replies: list[bytes], start: bytes = b"") -> None:
         """Send replies, a datagram each, with `start` before it; what the kernel has no room for is dropped."""

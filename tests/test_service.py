@@ -25,7 +25,7 @@ class FakePeer(Peer):
     """A peer without a socket, who remembers what was done to it."""
 
     def __init__(self, name: str, local: bool = True, ends_for_good: bool = False) -> None:
-        self.rename(name, FakeRecord())  # type: ignore[arg-type]
+        self.rename(name)
         self.local = local
         self.ends_for_good = ends_for_good
         self.events: list[object] = []
