@@ -75,7 +75,7 @@ def shown(text: str) -> str:
         return escaped(text)
     places = [0, *itertools.accumulate(map(len, SHOWS.split(text.translate(KINDS), MOST_PARTS)))]
     parts = [text[start:end] for start, end in zip(places, places[1:])]
-    parts[::2] = map(escaped, parts[::2])
+    parts[::2] = escaped(" ".join(parts[::2])).split(" ", MOST_PARTS)  # a blank shows: only the last may have some
     return "".join(parts)
 
 

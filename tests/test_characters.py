@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unittest
+from unittest import mock
 
 import support  # noqa: F401  # which makes the rooms importable
 
@@ -81,7 +82,15 @@ class Shown(unittest.TestCase):
         self.assertEqual(visible(once * MOST_PARTS), "\u05d0\\\t\\u202e" * MOST_PARTS)
         expected = "\u05d0\\\t\\u202e" * MOST_PARTS + "\\u05d0\\\t\\u202e" * more
         self.assertEqual(visible(once * (MOST_PARTS + more)), expected)
+        spaced = "\u05d0 \u202e"
+        self.assertEqual(visible(spaced * (MOST_PARTS + 2)), "\u05d0 \\u202e" * MOST_PARTS + "\\u05d0 \\u202e" * 2)
         self.assertEqual(visible(b"\\udc80\xff\\\\x" * 3), "\\udc80\\xff\\\\x" * 3)
+
+    def test_all_odd_places_are_escaped_at_once(self) -> None:
+        """To escape one takes as long as a hundred."""
+        with mock.patch("characters.escaped", side_effect=escaped) as called:
+            self.assertEqual(visible("\u05d0 \u202e" * 100), "\u05d0 \\u202e" * 100)
+        self.assertEqual(called.call_count, 1)
 
 
 if __name__ == "__main__":
