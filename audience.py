@@ -15,6 +15,7 @@ from text import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from peer import Peer
 
@@ -186,6 +187,10 @@ class Audience:
             peer.hold()
         else:
             peer.end()
+
+    def seen_off(self) -> list[Any]:
+        """Return those who leave and have still to hear something."""
+        return list(self._last)
 
     def forget(self, peer: Peer) -> None:
         """Wait no longer for one who leaves."""

@@ -225,6 +225,9 @@ class Places(Transport):
             connection.close("it did not close in time")
         for entrance in [entrance for entrance in self.entering if entrance.deadline < now]:
             entrance.close(f"no PROXY header or TLS handshake within {entrance.WITHIN:g} s")
+        leaving = self.service.audience.seen_off() if self.service.audience else []
+        for connection in [peer for peer in leaving if peer.unsent() and peer.idle_since() < now]:
+            connection.close("it does not read")
         self._limit_held()
         if self._idle_timeout:
             since = now - self._idle_timeout

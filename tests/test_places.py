@@ -11,7 +11,9 @@ from unittest import mock
 import support  # noqa: F401  # which makes the rooms importable
 
 import places
+from audience import Audience
 from entrance import Entrance
+from leaving import FLUSH_TIME
 from lines import RECEIVE_SIZE, Lines
 from loop import READ, WRITE, Loop
 from places import Guest, Places, reserve_files
@@ -87,7 +89,7 @@ class FakePlaces(Places):
     def __init__(self, max_clients: int = 3, idle_timeout: float = 0.0) -> None:
         record = mock.Mock()
         record.heading.return_value = b""
-        service = mock.Mock(longest_line=65537, received_bytes=0)
+        service = mock.Mock(longest_line=65537, received_bytes=0, audience=None)
         service.attend = lambda _, step, *arguments: step(*arguments)
         server: Any = mock.Mock(loop=FakeLoop(), record=record, service=service, archive=None)
         super().__init__(server, max_clients, idle_timeout)
@@ -326,7 +328,6 @@ class Held(unittest.TestCase):
 
     def setUp(self) -> None:
         self.house = FakePlaces()
-        self.house.service.audience = None
         loop = Loop()
         self.house.loop = loop
         self.addCleanup(loop.close)
@@ -371,6 +372,29 @@ class Held(unittest.TestCase):
                 self.assertEqual(self.due(True), [self.connection.read] * goes_on_first)
                 self.connection.go_on()
                 self.assertEqual((self.due(False), self.due(True)), ([], [self.connection.read]))
+
+    def test_who_leaves_and_takes_nothing_has_to_go(self) -> None:
+        """Be it the client that does not read, or TLS that takes no text, as it will not while nothing is read."""
+        for takes_text in (True, False):
+            with self.subTest(takes_text=takes_text):
+                self.setUp()
+                connection, now = self.connection, self.house.loop.now
+                room = self.house.service.audience = Audience(self.house.peers, self.house.service.attend)
+                self.house.service.forget = room.forget  # type: ignore[method-assign]
+                connection.heard = room.end()
+                room.say(None, [b"said before it left"])
+                room.see_off(connection)
+                self.house.tick(now + FLUSH_TIME + 1)
+                self.assertEqual(self.house.shown(), [], "it waits for its turn")
+                if takes_text:
+                    connection.send_bytes(b"x" * 5_000_000)
+                else:
+                    connection.lines = mock.Mock(unsent=lambda: 1, unfinished=b"")
+                self.house.tick(now + FLUSH_TIME - 1)
+                self.assertEqual(self.house.shown(), [])
+                self.house.tick(now + FLUSH_TIME + 1)
+                self.assertEqual(self.house.shown(), ["peer: Disconnected: (it does not read)"])
+                self.assertEqual((self.house.served, room.seen_off()), (set(), []))
 
 
 class Addresses(unittest.TestCase):
