@@ -61,6 +61,7 @@ class UdpChannel(Channel):
         self._places: collections.deque[Place] = collections.deque()  # until one answers; the last is in use
         self._untried = 0  # how many of these are still to be tried before there is no server
         self._is_for_many = False
+        self._reads_first = not options.no_reply  # what has come, before anything is made of an error
         self._taken_at = 0.0
         self._sign_at = 0.0  # when the next sign of life is due
 
@@ -173,9 +174,9 @@ class UdpChannel(Channel):
     def _go_on_after(self, error: OSError) -> None:
         """Send all again to the host's next address; with retries, wait for the server. Raises Failure.
 
-        But what has come is read before anything is made of an error: it may say why nobody listens any more.
+        But where replies are expected, what has come is read first: it may say why nobody listens any more.
         """
-        if self._has_replies():
+        if self._reads_first and self._has_replies():
             return
         if self._untried:
             self.take_next()

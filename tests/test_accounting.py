@@ -283,6 +283,25 @@ class Summaries(AccountingTest):
         self.assert_one_line_error(client, "nobody listens there")
 
     @on_linux
+    @unittest.skipUnless(hasattr(signal, "SIGSTOP"), "needs SIGSTOP")
+    def test_no_reply_and_nobody_there_any_more(self) -> None:
+        """However much is there to be read: it says nothing of what was sent."""
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(server.close)
+        server.settimeout(PATIENCE)
+        server.bind((HOST, 0))
+        client = self.client("udp_client.py", HOST, server.getsockname()[1], "--no-reply")
+        client.type("one\n")
+        _, peer = server.recvfrom(100)
+        client.stop()
+        client.type("two\n")
+        client.end_input()
+        for _ in range(500):
+            server.sendto(b"what nobody waits for", peer)
+        server.close()
+        client.signal(signal.SIGCONT)
+        self.assert_one_line_error(client, "nobody listens there")
+
     def test_no_reply_and_somebody_at_the_next_address(self) -> None:
         server = self.endpoint("127.0.0.2")
         client = self.client_of_two("udp_client.py", "two", server.getsockname()[1], "--no-reply", "-m", "one")
