@@ -28,9 +28,11 @@ PRINTABLE = re.compile(
 )
 """The kinds of what it does take, as far as they do not follow from the category."""
 SHOWS = re.compile(
-    r"((?:b|\.[mr]*|d(?:v(?=m))?[mr]*|tw?[mr]*|s[vw]?[mr]*(?:j(?=s))?|(?:l|h[wi]?|gf?)[mr]*(?:(?<=r)j|j(?=[lhg]))?)+)"
+    r"((?:b|\.[mr]*|d(?:v(?=m))?[mr]*|tw?[mr]*|s[vw]?[mr]*(?:j(?=s))?|(?:l|h[wi]?|gf?)[mr]*(?:(?<=r)j|j(?=[lhg]))?)"
+    "{1,50000})"
 )
-"""What shows where it stands, in the kinds of its characters: marks, selectors and joiners after what they change."""
+"""What shows where it stands, in the kinds of its characters: marks, selectors and joiners after what they change. Not
+more of it at once, since `re` takes 300 bytes of memory for each."""
 MOST_PARTS = 2000
 """Parts of a text that show and are told from what does not; what comes after them is escaped as a whole, since each
 takes its time."""

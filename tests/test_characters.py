@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import unittest
 from unittest import mock
 
@@ -91,6 +92,13 @@ class Shown(unittest.TestCase):
         with mock.patch("characters.escaped", side_effect=escaped) as called:
             self.assertEqual(visible("\u05d0 \u202e" * 100), "\u05d0 \\u202e" * 100)
         self.assertEqual(called.call_count, 1)
+
+    def test_a_long_text_takes_little_memory(self) -> None:
+        text = "\u05d0\u0591" * 200_000
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        self.assertEqual(visible(text + "\u202e" + text), f"{text}\\u202e{text}")
+        self.assertLess(tracemalloc.get_traced_memory()[1], 50 << 20)
 
 
 if __name__ == "__main__":
