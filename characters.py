@@ -7,10 +7,11 @@ import re
 import unicodedata
 
 PLAIN = re.compile(
-    "[ -~\u00a1-\u02ff\u0370-\u0482\u048a-\u0590\u2010-\u2027\u3001-\u3029\u3041-\u3096\u30a0-\u30ff"
-    "\u3400-\u9fff\uac00-\ud7a3]*"
+    "[ -~\u00a1-\u02ff\u0370-\u0482\u048a-\u0590\u05d0-\u060f\u061b-\u064a\u0660-\u066f\u0671-\u06d5"
+    "\u2010-\u2027\u3001-\u3029\u3041-\u3096\u30a0-\u30ff\u3400-\u9fff\uac00-\ud7a3]*"
 )
-"""Text in Latin, Greek, Cyrillic, Chinese, Japanese and Korean: whatever is printable there shows where it stands."""
+"""Text in Latin, Greek, Cyrillic, Hebrew, Arabic, Chinese, Japanese and Korean: whatever is printable there shows where
+it stands; marks do not count as that."""
 UNPRINTABLE = {"\t": "b", "\u00a0": "b", "\u3000": "b", "\u200c": "j", "\u200d": "j"}
 """The kinds of what str.isprintable() does not take, though it may stand: blanks and joiners."""
 PRINTABLE = re.compile(
