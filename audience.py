@@ -197,7 +197,8 @@ class Audience:
         self._last.pop(peer, None)
 
     def finish(self) -> None:
-        """Tell all what is left, since the server stops, as far as LAST_WORK goes."""
+        """Tell all what is left, since the server stops and ends with all of them, as far as LAST_WORK goes."""
+        self._last.clear()
         self.tell_some(LAST_WORK)
         for peer in self._listeners():
             if self._work > 0:

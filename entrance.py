@@ -21,7 +21,7 @@ class Entrance(Leaving):
 
     __slots__ = ("_header",)
     HANDSHAKE_COST = 32768
-    """Bytes that a step of a TLS handshake counts for in a pass: it takes a millisecond."""
+    """Bytes that a step of a TLS handshake counts for in a pass: it may take half a millisecond."""
     WITHIN = 10.0
     """Seconds within which a PROXY header has to arrive and a TLS handshake has to be done."""
     if TYPE_CHECKING:

@@ -30,9 +30,9 @@ ACCEPT_COST = 4096
 """Bytes that a connection which is taken in counts for in a pass, so that a crowd does not hold up those inside."""
 MADE_FREE = 50
 """Places made free at once."""
-MAX_HELD, HELD_UNSEEN = 256 << 20, 16 << 20
+MAX_BUFFERED, LOOK_AFTER = 256 << 20, 16 << 20
 """Bytes that all connections together may leave unread, or have in lines without an end; then those go with most. It is
-looked at when that may be so, but not before so many more may be held than at the last look."""
+looked at when that may be so, but not before there may be so many more than at the last look."""
 MAX_LEAVING = 100
 """Connections that may be on their way out, besides those that are served."""
 SPARE_FILES = 32
@@ -141,7 +141,7 @@ class Places(Transport):
         self.entering: set[Any] = set()
         self.served: set[Any] = set()
         self.leaving: set[Any] = set()
-        self._held_at_most, self._look_above = 0, MAX_HELD
+        self._buffered_at_most, self._look_above = 0, MAX_BUFFERED
 
     def open(self, *listening: socket.socket) -> None:
         """Take in whoever waits at these sockets, as long as there is room: `accept(socket)` is called for each."""
@@ -208,12 +208,12 @@ class Places(Transport):
         self.service.show(connection, "Disconnected:", f" ({why})" if why else "")
         self._resume()
 
-    def note_held(self, size: int) -> None:
+    def note_buffered(self, size: int) -> None:
         """Take it that so many bytes more may be unread, or have no end."""
-        self._held_at_most += size
-        if self._held_at_most > self._look_above:
-            self._held_at_most = 0  # so that it is asked for once
-            self.loop.call_soon(self._limit_held)
+        self._buffered_at_most += size
+        if self._buffered_at_most > self._look_above:
+            self._buffered_at_most = 0  # so that it is asked for once
+            self.loop.call_soon(self._limit_buffered)
 
     def peers(self) -> Iterable[Any]:
         """Return the connections that are served."""
@@ -228,7 +228,7 @@ class Places(Transport):
         leaving = self.service.audience.seen_off() if self.service.audience else []
         for connection in [peer for peer in leaving if peer.unsent() and peer.idle_since() < now]:
             connection.close("it does not read")
-        self._limit_held()
+        self._limit_buffered()
         if self._idle_timeout:
             since = now - self._idle_timeout
             for connection in [connection for connection in self.served if connection.idle_since() < since]:
@@ -253,18 +253,18 @@ class Places(Transport):
         for connection in [*self.entering, *self.served, *self.leaving]:
             connection.close("it did not close in time")
 
-    def _limit_held(self) -> None:
+    def _limit_buffered(self) -> None:
         present = [*self.entering, *self.served, *self.leaving]
-        held = {connection: connection.unsent() + connection.unfinished() for connection in present}
-        total, most = sum(held.values()), max(MAX_HELD, 2 * self.service.longest_line)  # a line, and its reply
+        buffered = {connection: connection.unsent() + connection.unfinished() for connection in present}
+        total, most = sum(buffered.values()), max(MAX_BUFFERED, 2 * self.service.longest_line)  # a line, and its reply
         if total > most:
-            for connection in sorted(present, key=lambda connection: -held[connection]):
-                total -= held[connection]
+            for connection in sorted(present, key=lambda connection: -buffered[connection]):
+                total -= buffered[connection]
                 what = "read" if connection.unsent() else "end its line"
                 connection.close(f"it does not {what}, and all that waits for that together is too much")
                 if total <= most // 2:
                     break
-        self._held_at_most, self._look_above = total, max(most, total + HELD_UNSEEN)
+        self._buffered_at_most, self._look_above = total, max(most, total + LOOK_AFTER)
 
     def _resume(self) -> None:
         for listening in self._listening:

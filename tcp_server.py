@@ -4,7 +4,7 @@
 The socket calls, in order: socket, bind, listen; then for each client accept, recv and send; at the end close, and
 shutdown before it if the client has not ended first. A stream carries bytes, not messages: one recv may bring half a
 line or a hundred lines. A message goes through Connection.read, Lines.take and Service.receive; when all that is ready
-was read, Service.finish_pass answers it by Connection.send.
+was read, Service.finish_pass has Connection.send confirm it: with `Message received: ` as `start`.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Connection(Entrance):
             self._unsent = bytearray(data[sent:])
             self.loop.take_turns(self.socket.fileno(), False)  # it is not read from now
             self.loop.watch(self.socket.fileno(), self.flush, WRITE)
-            self.places.note_held(len(self._unsent))
+            self.places.note_buffered(len(self._unsent))
 
     def tell(self, lines: list[bytes]) -> None:
         """Send lines of the server's own; cut the client off if it lags more than MAX_LAG bytes behind."""
@@ -241,12 +241,12 @@ class Connection(Entrance):
             service.receive(self, lines)
         else:
             service.received_bytes += len(data)
-            self.places.note_held(len(data))
+            self.places.note_buffered(len(data))
         if self.lines.is_secure:
             self._tend_tls()
 
     def _take_end(self, unfinished: list[bytes]) -> None:
-        """Hand what is left to the service."""
+        """Hand what is left to the service, which ends the conversation when that is answered."""
         if unfinished:
             self._service.receive(self, unfinished)
         self._at_end = True

@@ -587,7 +587,7 @@ class Rooms(PeerTest):
         """
         for name, constants in (("in time", {"TICK": 0.1}), ("at once", {"TICK": 600.0})):
             with self.subTest(name):
-                self._let_some_not_end_their_lines(with_constants(MAX_HELD=2 * MIB, **constants))
+                self._let_some_not_end_their_lines(with_constants(MAX_BUFFERED=2 * MIB, **constants))
 
     def _let_some_not_end_their_lines(self, within: tuple[str, ...]) -> None:
         server = self.server("tcp_server.py", "--max-message", 500_000, "--quiet", within=within)
@@ -665,7 +665,9 @@ class AudienceTest(unittest.TestCase):
         listeners[1].listens = False
         for number in range(500):
             room.say(listeners[0], [b"%d" % number + b"x" * 1000])
+        room.see_off(listeners[2])
         room.finish()
+        self.assertEqual((listeners[2].ended, room.seen_off()), (False, []), "whoever stops ends it, and once")
         self.assertEqual([line[:3] for line in listeners[1].told[-2:]], [b"498", b"499"])
         self.assertEqual([len(listener.told) for listener in listeners], [0, 500, 500])
 

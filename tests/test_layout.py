@@ -29,7 +29,7 @@ ROOMS = sorted(TEXTS.keys() - SCRIPTS.keys())
 
 MOST_LINES = {"common": 150}
 MOST_LINES_ELSEWHERE = 300
-MOST_LINES_TOGETHER = 7571
+MOST_LINES_TOGETHER = 7572
 """For what the suite does at its version 1.0; what is added later adds its own lines."""
 NO_SOCKET = (
     *("audience", "circles", "lines", "tls", "service", "ledger", "record", "archive", "keeping", "proxy_header"),
